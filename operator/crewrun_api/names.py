@@ -1,0 +1,81 @@
+"""Every name that CrewRun gives: API group, labels, annotations, Jobs, files, environment variables.
+
+Keys, labels and names are built here and nowhere else. They are contracts: a test fails when one changes.
+"""
+
+import hashlib
+
+GROUP = "crewrun.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+LABEL_RUN = f"{GROUP}/run"
+LABEL_RUN_UID = f"{GROUP}/run-uid"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_CREW = f"{GROUP}/crew"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_COMPONENT = "app.kubernetes.io/component"
+MANAGED_BY = "crewrun"
+COMPONENT_RUNNER = "runner"
+
+#: On the Pod template: the resolved spec and the inputs, mounted as files by a downwardAPI volume.
+ANNOTATION_SPEC = f"{GROUP}/spec"
+ANNOTATION_INPUTS = f"{GROUP}/inputs"
+#: On the Job: the whole name of the run, which a label may have to shorten.
+ANNOTATION_RUN = f"{GROUP}/run"
+#: On the Job: what the operator itself needs to decide about this attempt (retry, deadlines), as JSON.
+ANNOTATION_SETTINGS = f"{GROUP}/settings"
+
+CONTAINER = "runner"
+SPEC_DIR = "/etc/crewrun"
+SPEC_FILE = "spec.json"
+INPUTS_FILE = "inputs.json"
+HOME_DIR = "/home/crewrun"
+TERMINATION_LOG = "/dev/termination-log"
+
+ENV_RUN_NAME = "CREWRUN_RUN_NAME"
+ENV_RUN_NAMESPACE = "CREWRUN_RUN_NAMESPACE"
+ENV_RUN_UID = "CREWRUN_RUN_UID"
+ENV_ATTEMPT = "CREWRUN_ATTEMPT"
+ENV_POD_UID = "CREWRUN_POD_UID"
+ENV_DIGEST = "CREWRUN_DIGEST"
+
+#: The resolved spec and the inputs together may hold this many bytes; larger crews belong in an image.
+PAYLOAD_LIMIT_BYTES = 200 * 1024
+
+_LABEL_LIMIT = 63
+_HASH_LENGTH = 8
+_UID_LENGTH = 5
+
+
+def short_uid(uid: str) -> str:
+    """The five characters of a run's UID that stand in the names of what it makes."""
+    return uid[:_UID_LENGTH]
+
+
+def shorten(name: str, limit: int = _LABEL_LIMIT) -> str:
+    """`name` if it has at most `limit` characters, else its beginning and a hash of the whole."""
+    if len(name) <= limit:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
+    return f"{name[: limit - _HASH_LENGTH - 1].rstrip('-.')}-{digest}"
+
+
+def job_name(run: str, uid: str, attempt: int) -> str:
+    """The Job of one attempt: the same for the same run, UID and attempt, and no other.
+
+    The Pod's name adds six characters to it, and both must be DNS labels for the Pod's host name, so
+    dots of the run's name become dashes (the UID keeps `a.b` and `a-b` apart) and long names are cut.
+    """
+    suffix = f"-{short_uid(uid)}-{attempt}"
+    return shorten(run.replace(".", "-"), _LABEL_LIMIT - len(suffix) - 6) + suffix
+
+
+def run_label(run: str) -> str:
+    """A run's (or crew's) name as a label value: shortened with a hash where it is too long."""
+    return shorten(run)
+
+
+def payload_digest(spec: bytes, inputs: bytes) -> str:
+    """What the runner checks: a digest of its two files, exactly as they are mounted."""
+    return "sha256:" + hashlib.sha256(spec + b"\n" + inputs).hexdigest()

@@ -1,0 +1,164 @@
+"""The outcome record: the one thing that may say how an attempt ended.
+
+The runner writes it as JSON to the container's termination message; the operator believes it only when
+run, attempt and Pod are its own. kubelet keeps the last 4,096 bytes of that message, so the record is
+encoded into at most 4,000: first the output is cut, then the previews, the tasks and the models go.
+"""
+
+import hashlib
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+
+from crewrun_api.model import Model
+from crewrun_api.reasons import ExitCode, Outcome, OutputFormat, Reason, TaskState
+
+RECORD_LIMIT_BYTES = 4000
+RECORD_VERSION = 1
+#: Bounded, so that a record full of nonsense still makes a status that the API server takes.
+Count = Annotated[int, Field(ge=0, le=10**15)]
+_MESSAGE_LIMIT_BYTES = 1000
+_PREVIEW_LIMIT_BYTES = 80
+
+
+class ModelUsage(Model):
+    """What one model was asked and answered, each LLM call counted once."""
+
+    model: str = Field(description="The model, as the crew or profile names it.")
+    requests: Count = Field(default=0, description="Completed LLM calls.")
+    prompt_tokens: Count = Field(default=0, description="Tokens of prompts, cached ones included.")
+    cached_prompt_tokens: Count = Field(default=0, description="Prompt tokens read from a cache.")
+    completion_tokens: Count = Field(default=0, description="Tokens of answers.")
+
+
+class Usage(Model):
+    """LLM calls and tokens, each call counted once, summed over attempts on a run."""
+
+    requests: Count = Field(default=0, description="Completed LLM calls.")
+    prompt_tokens: Count = Field(default=0, description="Tokens of prompts, cached ones included.")
+    cached_prompt_tokens: Count = Field(default=0, description="Prompt tokens read from a cache.")
+    completion_tokens: Count = Field(default=0, description="Tokens of answers.")
+    total_tokens: Count = Field(default=0, description="Prompt and completion tokens together.")
+    incomplete: bool = Field(
+        default=False,
+        description="True when a runner ended without a record: what it spent is then not in these figures.",
+    )
+    by_model: list[ModelUsage] = Field(default_factory=list, description="The same, by model.")
+
+
+class TaskRecord(Model):
+    """One task of the crew as the runner saw it."""
+
+    name: str
+    agent: str = ""
+    state: TaskState
+    start_time: str | None = None
+    completion_time: str | None = None
+    total_tokens: Count = Field(default=0)
+    preview: str = ""
+
+
+class OutputRecord(Model):
+    """The crew's result. `bytes` and `sha256` are of the whole, `value` may be cut."""
+
+    value: str
+    format: OutputFormat = OutputFormat.TEXT
+    bytes: Count
+    sha256: str
+    truncated: bool = False
+
+    @classmethod
+    def of(cls, value: str, output_format: OutputFormat = OutputFormat.TEXT) -> "OutputRecord":
+        """The record of a whole result."""
+        data = value.encode()
+        return cls(value=value, format=output_format, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+class OutcomeRecord(Model):
+    """What the runner says about the end of its attempt."""
+
+    version: int = RECORD_VERSION
+    run_uid: str
+    attempt: int = Field(ge=1)
+    pod_uid: str
+    outcome: Outcome
+    reason: Reason
+    message: str = ""
+    exit_code: ExitCode
+    start_time: str
+    completion_time: str
+    retry_after_seconds: float | None = Field(default=None, ge=0)
+    usage: Usage = Usage()
+    tasks: list[TaskRecord] = Field(default_factory=list)
+    tasks_total: Count = Field(default=0)
+    tasks_succeeded: Count = Field(default=0)
+    output: OutputRecord | None = None
+
+    @field_validator("version")
+    @classmethod
+    def _known_version(cls, version: int) -> int:
+        if version != RECORD_VERSION:
+            raise ValueError(f"unknown record version {version}, this release reads {RECORD_VERSION}")
+        return version
+
+
+def cut(text: str, limit: int) -> str:
+    """The longest beginning of `text` that fits `limit` bytes of UTF-8, never half a character."""
+    return text.encode()[: max(limit, 0)].decode(errors="ignore")
+
+
+def parse(message: str) -> OutcomeRecord | None:
+    """The record in a termination message; None when there is none that can be read."""
+    try:
+        return OutcomeRecord.model_validate_json(message)
+    except ValidationError:
+        return None
+
+
+def encode(record: OutcomeRecord) -> bytes:
+    """The record as JSON of at most `RECORD_LIMIT_BYTES`; an output that had to be cut says so."""
+    record = record.model_copy(update={"message": cut(record.message, _MESSAGE_LIMIT_BYTES)})
+    for lean in (record, _without_previews(record), _without_tasks(record), _without_models(record)):
+        if data := _with_fitting_output(lean):
+            return data
+    raise ValueError(f"an outcome record cannot be brought under {RECORD_LIMIT_BYTES} bytes")
+
+
+def _serialise(record: OutcomeRecord) -> bytes:
+    return record.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True).encode()
+
+
+def _with_fitting_output(record: OutcomeRecord) -> bytes | None:
+    """The record with as much of its output as fits; None when it is too large without any."""
+    data = _serialise(record)
+    if record.output is None or len(data) <= RECORD_LIMIT_BYTES:
+        return data if len(data) <= RECORD_LIMIT_BYTES else None
+    best, low, high = None, 0, len(record.output.value)
+    while low <= high:  # JSON escapes make the size of a cut hard to foresee, so it is searched for
+        middle = (low + high) // 2
+        output = record.output.model_copy(update={"value": record.output.value[:middle], "truncated": True})
+        data = _serialise(record.model_copy(update={"output": output}))
+        if len(data) <= RECORD_LIMIT_BYTES:
+            best, low = data, middle + 1
+        else:
+            high = middle - 1
+    return best
+
+
+def _without_previews(record: OutcomeRecord) -> OutcomeRecord:
+    tasks = [task.model_copy(update={"preview": ""}) for task in record.tasks]
+    return record.model_copy(update={"tasks": tasks})
+
+
+def _without_tasks(record: OutcomeRecord) -> OutcomeRecord:
+    return record.model_copy(update={"tasks": []})
+
+
+def _without_models(record: OutcomeRecord) -> OutcomeRecord:
+    usage = record.usage.model_copy(update={"by_model": []})
+    return _without_tasks(record).model_copy(update={"usage": usage})
+
+
+def preview(text: str) -> str:
+    """One short line of a task's output, for a table."""
+    return cut(" ".join(text.split()), _PREVIEW_LIMIT_BYTES)

@@ -1,0 +1,29 @@
+"""What a run really runs: operator settings, profile, crew and run merged into one document.
+
+The operator makes it, fixes it by digest when a run is accepted, and sends it with the inputs to the
+runner, which mounts both as files (`names.SPEC_FILE`, `names.INPUTS_FILE`).
+"""
+
+from pydantic import Field
+
+from crewrun_api.model import Model
+from crewrun_api.settings import Document, Retry, Settings
+
+
+class ResolvedRun(Settings):
+    """One run's whole specification, every default applied."""
+
+    crew: str = Field(description="Name of the Crew; the run's own name for an inline crew.")
+    profile: str | None = Field(default=None, description="Name of the CrewProfile, if there was one.")
+    definition: Document = Field(description="CrewAI's crew definition.")
+
+
+class AttemptSettings(Model):
+    """What the operator decides by while a run goes on: kept on each Job, so that a profile or Crew that
+    changes meanwhile changes nothing that runs."""
+
+    retry: Retry = Retry()
+    timeout_seconds: int | None = None
+    attempt_timeout_seconds: int | None = None
+    start_deadline_seconds: int = 600
+    ttl_seconds_after_finished: int | None = None

@@ -1,0 +1,223 @@
+"""The kind `CrewRun`: one execution of a crew, and its status."""
+
+from typing import ClassVar
+
+from pydantic import ConfigDict, Field, model_validator
+
+from crewrun_api.kinds import AGE, CrewSpec, Kind, PrinterColumn
+from crewrun_api.model import Model
+from crewrun_api.outcome import Usage
+from crewrun_api.reasons import Outcome, OutputFormat, Phase, Reason, TaskState
+from crewrun_api.settings import Document, KeyReference, ObjectName, Settings
+
+
+class CrewReference(Model):
+    """A Crew of the run's namespace."""
+
+    name: ObjectName = Field(description="Name of the Crew.")
+
+
+class ConfigMapReference(Model):
+    """A ConfigMap of the run's namespace."""
+
+    name: ObjectName = Field(description="Name of the ConfigMap.")
+
+
+class InputSource(Model):
+    """Inputs from a ConfigMap, or one input from a Secret."""
+
+    config_map_ref: ConfigMapReference | None = Field(default=None, description="Each key is an input.")
+    secret_key_ref: KeyReference | None = Field(default=None, description="One key is one input.")
+    input: str | None = Field(default=None, description="Name of the input that secretKeyRef gives.")
+
+
+class Webhook(Model):
+    """A URL that is told about the end of a run."""
+
+    url: str = Field(pattern=r"^https?://.+$", max_length=2048, description="Where to POST.")
+    headers_from: list["HeaderSource"] = Field(
+        default_factory=list, max_length=16, description="Headers whose values are keys of Secrets."
+    )
+
+
+class HeaderSource(Model):
+    """An HTTP header from a Secret."""
+
+    name: str = Field(min_length=1, max_length=128, description="Name of the header.")
+    secret_key_ref: KeyReference = Field(description="The Secret and key that hold its value.")
+
+
+class Hook(Model):
+    """What happens when a run ends."""
+
+    webhook: Webhook | None = Field(default=None, description="A URL that is told.")
+
+
+RUN_SOURCE_RULE = "give exactly one of crewRef and crew"
+
+
+class RunSpec(Settings, Kind):
+    """One execution: which crew, with what inputs, and whether it is to be stopped."""
+
+    kind: ClassVar[str] = "CrewRun"
+    plural: ClassVar[str] = "crewruns"
+    short_names: ClassVar[tuple[str, ...]] = ("crun",)
+    columns: ClassVar[tuple[PrinterColumn, ...]] = (
+        PrinterColumn(name="Crew", type="string", json_path=".status.crew.name", description="What it runs."),
+        PrinterColumn(name="Phase", type="string", json_path=".status.phase", description="Where it stands."),
+        PrinterColumn(name="Progress", type="string", json_path=".status.progress", description="Tasks done of all."),
+        PrinterColumn(name="Attempts", type="integer", json_path=".status.attemptCount", description="Attempts made."),
+        PrinterColumn(name="Tokens", type="integer", json_path=".status.usage.totalTokens", description="Tokens used."),
+        PrinterColumn(name="Cost", type="string", json_path=".status.usage.costUSD", description="USD."),
+        AGE,
+        PrinterColumn(
+            name="Reason",
+            type="string",
+            json_path=".status.conditions[?(@.type=='Succeeded')].reason",
+            description="Why it stands there.",
+            priority=1,
+        ),
+    )
+
+    crew_ref: CrewReference | None = Field(default=None, description="The Crew to run.")
+    crew: CrewSpec | None = Field(default=None, description="A whole Crew spec, instead of crewRef.")
+    profile: ObjectName | None = Field(default=None, description="CrewProfile of this run, stronger than the crew's.")
+    inputs: Document = Field(default_factory=dict, description="Values for the template variables of agents and tasks.")
+    inputs_from: list[InputSource] | None = Field(
+        default=None,
+        max_length=64,
+        description="Inputs from ConfigMaps and Secrets. Not supported yet.",
+        json_schema_extra={"x-crewrun-later": "size(self.inputsFrom) == 0"},
+    )
+    suspend: bool | None = Field(
+        default=None,
+        description="Stops the run until it is false again. Not supported yet.",
+        json_schema_extra={"x-crewrun-later": "!self.suspend"},
+    )
+    cancel: bool = Field(default=False, description="Ends the run: its runner is told to stop.")
+    rerun: str | None = Field(
+        default=None,
+        max_length=253,
+        description="A new value starts an ended run again. Not supported yet.",
+        json_schema_extra={"x-crewrun-later": "self.rerun == ''"},
+    )
+    queue: ObjectName | None = Field(
+        default=None,
+        description="CrewQueue that admits the run. Not supported yet.",
+        json_schema_extra={"x-crewrun-later": "false"},
+    )
+    priority: int | None = Field(
+        default=None,
+        ge=-1_000_000,
+        le=1_000_000,
+        description="Higher runs are admitted first. Not supported yet.",
+        json_schema_extra={"x-crewrun-later": "self.priority == 0"},
+    )
+    on_failure: Hook | None = Field(
+        default=None,
+        description="What happens when the run fails. Not supported yet.",
+        json_schema_extra={"x-crewrun-later": "!has(self.onFailure.webhook)"},
+    )
+    on_success: Hook | None = Field(
+        default=None,
+        description="What happens when the run succeeds. Not supported yet.",
+        json_schema_extra={"x-crewrun-later": "!has(self.onSuccess.webhook)"},
+    )
+
+    @model_validator(mode="after")
+    def _one_crew(self) -> "RunSpec":
+        if (self.crew_ref is None) == (self.crew is None):
+            raise ValueError(RUN_SOURCE_RULE)
+        return self
+
+
+class StatusModel(Model):
+    """Part of a status. What a newer release wrote there is not this one's to refuse."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Condition(StatusModel):
+    """A metav1 condition."""
+
+    type: str = Field(max_length=64, description="Accepted, Admitted, Succeeded, Reconciling or Stalled.")
+    status: str = Field(pattern="^(True|False|Unknown)$", description="True, False or Unknown.")
+    reason: str = Field(max_length=128, description="Why, in one stable word.")
+    message: str = Field(default="", max_length=4096, description="Why, for people.")
+    last_transition_time: str = Field(max_length=32, description="When status last changed.")
+    observed_generation: int = Field(default=0, description="The generation of the spec it speaks of.")
+
+
+class CrewStatus(StatusModel):
+    """What runs."""
+
+    name: str = Field(description="The Crew; the run's own name for an inline crew.")
+    uid: str | None = Field(default=None, description="UID of the Crew.")
+    generation: int | None = Field(default=None, description="Generation of the Crew.")
+    digest: str = Field(description="sha256 of the resolved spec and the inputs.")
+
+
+class AttemptStatus(StatusModel):
+    """One attempt: one Job."""
+
+    number: int = Field(ge=1, description="1 for the first.")
+    job: str = Field(description="Its Job.")
+    pod: str | None = Field(default=None, description="Its Pod, once it was seen.")
+    pod_uid: str | None = Field(default=None, description="UID of that Pod.")
+    start_time: str | None = Field(default=None, description="When it was recorded.")
+    running_time: str | None = Field(default=None, description="When its runner began.")
+    completion_time: str | None = Field(default=None, description="When it ended.")
+    outcome: Outcome | None = Field(default=None, description="How it ended; unset until then.")
+    reason: Reason | None = Field(default=None, description="Why it ended so.")
+    message: str | None = Field(default=None, description="The same, for people.")
+    exit_code: int | None = Field(default=None, description="The runner's exit code.")
+    usage: Usage | None = Field(default=None, description="What this attempt used.")
+
+
+class TaskStatus(StatusModel):
+    """One task of the crew, as the newest attempt left it."""
+
+    name: str = Field(description="The task.")
+    agent: str = Field(default="", description="The role of its agent.")
+    state: TaskState = Field(description="Where it stands.")
+    attempt: int = Field(ge=1, description="The attempt that ran it.")
+    start_time: str | None = Field(default=None, description="When it started.")
+    completion_time: str | None = Field(default=None, description="When it ended.")
+    total_tokens: int = Field(default=0, description="Tokens it used.")
+    preview: str = Field(default="", description="The beginning of its output, one line.")
+
+
+class OutputStatus(StatusModel):
+    """The crew's result."""
+
+    value: str = Field(default="", description="The result, or its beginning when truncated.")
+    format: OutputFormat = Field(default=OutputFormat.TEXT, description="Text or JSON.")
+    bytes: int = Field(description="Size of the whole result.")
+    sha256: str = Field(description="Digest of the whole result.")
+    truncated: bool = Field(default=False, description="True when value holds only the beginning.")
+
+
+class RunStatus(StatusModel):
+    """What happened, and nothing else."""
+
+    observed_generation: int = Field(default=-1, description="The generation of the spec last decided on.")
+    phase: Phase | None = Field(default=None, description="Where the run stands, for people.")
+    progress: str | None = Field(default=None, description="Finished tasks of all, as 2/5.")
+    start_time: str | None = Field(default=None, description="When the first attempt was recorded.")
+    completion_time: str | None = Field(default=None, description="When the run ended.")
+    crew: CrewStatus | None = Field(default=None, description="What runs.")
+    profile: str | None = Field(default=None, description="The CrewProfile that was used.")
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=16,
+        description="For machines.",
+        json_schema_extra={"x-map-key": "type"},
+    )
+    attempts: list[AttemptStatus] = Field(default_factory=list, max_length=10, description="The newest ten attempts.")
+    attempt_count: int = Field(default=0, description="Attempts made, disrupted ones included.")
+    disruptions: int = Field(default=0, description="Attempts that Kubernetes interrupted.")
+    next_attempt_time: str | None = Field(default=None, description="When the next attempt starts.")
+    tasks: list[TaskStatus] = Field(default_factory=list, max_length=50, description="The first 50 tasks.")
+    task_count: int = Field(default=0, description="Tasks of the crew.")
+    usage: Usage | None = Field(default=None, description="LLM calls and tokens over all attempts.")
+    output: OutputStatus | None = Field(default=None, description="The crew's result.")
