@@ -1,0 +1,1 @@
+"""The controller of CrewRun: watches runs, decides purely, applies in one place."""

@@ -1,0 +1,199 @@
+"""Carries out a plan: the only code that writes to Kubernetes.
+
+The order makes crashes harmless: an attempt stands in the status before its Job is made, names are
+deterministic, and a Job that is already there is adopted only if it belongs to this very run. The answer to
+every write goes into the store.
+"""
+
+import hashlib
+
+import structlog
+
+from crewrun_api import names
+from crewrun_api.reasons import Outcome, Reason
+from crewrun_api.run import RunStatus
+from crewrun_operator import clock, paths
+from crewrun_operator.api import Api, ApiError, Document
+from crewrun_operator.job import build_job
+from crewrun_operator.metrics import Metrics
+from crewrun_operator.observed import Notice, Payload, Plan, Refusal, StartAttempt, Stop
+from crewrun_operator.status import as_document, merge_patch
+from crewrun_operator.store import Store
+from crewrun_operator.times import stamp
+from crewrun_operator.views import Manifest, job_view
+
+log = structlog.get_logger(__name__)
+
+
+class Applier:
+    """Turns plans into requests."""
+
+    def __init__(self, api: Api, store: Store, metrics: Metrics) -> None:
+        self._api, self._store, self._metrics = api, store, metrics
+
+    async def apply(self, run: Manifest, plan: Plan) -> bool:
+        """Carry out the plan; True when the run is to be decided again at once, because facts came in.
+
+        Raises ApiError when the API server refuses a write; a conflict means that the run has changed, and
+        its newer state is on the way.
+        """
+        if plan.status is not None:
+            run = await self._write_status(run, plan.status, plan.exclusive)
+        if plan.start is not None and not await self._start(run, plan.start):
+            return True
+        if plan.stop is not None:
+            await self._stop(run, plan.stop)
+        for notice in plan.notices:
+            await self._notify(run, notice)
+        if plan.delete_run:
+            await self._delete_run(run)
+        if plan.confirm is not None:
+            await self._confirm(run, plan.confirm)
+            return True
+        return False
+
+    async def _write_status(self, run: Manifest, status: RunStatus, exclusive: bool) -> Manifest:
+        old = as_document(RunStatus.model_validate(run.get("status") or {}))
+        patch = merge_patch(old, as_document(status))
+        if not patch:
+            return run
+        metadata = run["metadata"]
+        precondition = {"metadata": {"resourceVersion": metadata["resourceVersion"]}} if exclusive else {}
+        path = paths.run_status(metadata["namespace"], metadata["name"])
+        written = await self._api.merge_patch(path, {**precondition, "status": patch})
+        self._store.put_run(written)
+        self._count_ends(RunStatus.model_validate(run.get("status") or {}), status)
+        return written
+
+    def _count_ends(self, old: RunStatus, new: RunStatus) -> None:
+        """Metrics go out only after the status write that they tell of."""
+        open_before = {attempt.number for attempt in old.attempts if attempt.outcome is None}
+        known_before = {attempt.number for attempt in old.attempts}
+        for attempt in new.attempts:
+            ended = attempt.outcome is not None and attempt.reason is not None
+            if ended and (attempt.number in open_before or attempt.number not in known_before):
+                self._metrics.attempts.labels(attempt.outcome or Outcome.FAILED, attempt.reason or "").inc()
+
+    async def _start(self, run: Manifest, start: StartAttempt) -> bool:
+        """Make the attempt's Job; False when it could not be made and that is a fact to decide by."""
+        metadata = run["metadata"]
+        namespace, uid = metadata["namespace"], metadata["uid"]
+        payload = start.payload or await self._payload_of(namespace, start.like or "")
+        if payload is None:
+            message = "the crew, its profile or the inputs changed, and the Job that carried them is gone"
+            self._store.refuse(uid, start.number, Refusal(Reason.CREW_CHANGED, message, again=False))
+            return False
+        job = build_job(run, start.number, payload)
+        try:
+            created = await self._api.create(paths.jobs(namespace), job)
+        except ApiError as error:
+            if error.code == 409 and error.reason == "AlreadyExists":
+                return await self._adopt(run, start.number, job["metadata"]["name"])
+            if error.code in (403, 422, 400):
+                again = error.code == 403
+                message = f"the API server refuses Job {job['metadata']['name']}: {error.message}"
+                self._store.refuse(uid, start.number, Refusal(Reason.JOB_REJECTED, message, again))
+                if again:
+                    raise
+                return False
+            raise
+        self._store.put_job(created)
+        return True
+
+    async def _payload_of(self, namespace: str, job: str) -> Payload | None:
+        try:
+            document = await self._api.get(paths.jobs(namespace, job))
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+        annotations = document["spec"]["template"]["metadata"].get("annotations") or {}
+        if not {names.ANNOTATION_SPEC, names.ANNOTATION_INPUTS} <= annotations.keys():
+            return None
+        return Payload(annotations[names.ANNOTATION_SPEC], annotations[names.ANNOTATION_INPUTS])
+
+    async def _adopt(self, run: Manifest, attempt: int, name: str) -> bool:
+        """Take the Job that is already there as ours, if its owner is this very run."""
+        metadata = run["metadata"]
+        found = await self._api.get(paths.jobs(metadata["namespace"], name))
+        view = job_view(found)
+        if view is not None and view.owner_uid == metadata["uid"]:
+            self._store.put_job(found)
+            return True
+        message = f"Job {name} exists and does not belong to this CrewRun; delete or rename it"
+        self._store.refuse(metadata["uid"], attempt, Refusal(Reason.JOB_REJECTED, message, again=False))
+        return False
+
+    async def _stop(self, run: Manifest, stop: Stop) -> None:
+        """End an execution by deleting its Pod, which leaves the runner its grace period for the record."""
+        namespace = run["metadata"]["namespace"]
+        path = paths.pods(namespace, stop.pod) if stop.pod else paths.jobs(namespace, stop.job)
+        await self._delete(path, stop.pod_uid)
+
+    async def _delete_run(self, run: Manifest) -> None:
+        metadata = run["metadata"]
+        await self._delete(paths.custom(paths.CREWRUNS, metadata["namespace"], metadata["name"]), metadata["uid"])
+
+    async def _delete(self, path: str, uid: str | None) -> None:
+        try:
+            await self._api.delete(path, uid)
+        except ApiError as error:
+            if error.code not in (404, 409):  # gone already, or another object under the same name
+                raise
+
+    async def _confirm(self, run: Manifest, attempt: int) -> None:
+        """Ask the API server itself about an attempt: its Job by name, its Pods by label."""
+        metadata = run["metadata"]
+        namespace, uid = metadata["namespace"], metadata["uid"]
+        job: Document | None
+        try:
+            job = await self._api.get(paths.jobs(namespace, names.job_name(metadata["name"], uid, attempt)))
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            job = None
+        view = job_view(job) if job is not None else None
+        if view is None or view.owner_uid != uid:
+            job = None
+        selector = f"{names.LABEL_RUN_UID}={uid},{names.LABEL_ATTEMPT}={attempt}"
+        pods: list[Document] = []
+        async for page in self._api.pages(paths.pods(namespace), labelSelector=selector):
+            pods += page["items"]
+        self._store.confirm(uid, attempt, job, pods)
+
+    async def _notify(self, run: Manifest, notice: Notice) -> None:
+        """Post an event. One that cannot be posted is logged: the status says the same."""
+        try:
+            await self._api.create(paths.events(run["metadata"]["namespace"]), _event(run, notice))
+        except ApiError as error:
+            if error.code != 409:  # the same event was posted before a restart
+                log.warning("event not posted", run=run["metadata"]["name"], error=str(error))
+
+
+def _event(run: Manifest, notice: Notice) -> Document:
+    metadata = run["metadata"]
+    told = f"{metadata['uid']}/{metadata['resourceVersion']}/{notice.reason}/{notice.message}"
+    now = stamp(clock.now())
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{names.shorten(metadata['name'], 200)}.{hashlib.sha256(told.encode()).hexdigest()[:16]}",
+            "namespace": metadata["namespace"],
+        },
+        "involvedObject": {
+            "apiVersion": names.API_VERSION,
+            "kind": "CrewRun",
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+        "type": notice.type,
+        "reason": notice.reason,
+        "message": notice.message[:1024],
+        "source": {"component": "crewrun-operator"},
+        "reportingComponent": "crewrun-operator",
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }

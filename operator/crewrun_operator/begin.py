@@ -1,0 +1,78 @@
+"""Policy: accept a run and start its next attempt. Purely computational."""
+
+from crewrun_api import names
+from crewrun_api.reasons import AcceptedReason, ConditionType, Outcome, Phase, Reason
+from crewrun_api.run import AttemptStatus, RunStatus
+from crewrun_operator.conclude import conclude
+from crewrun_operator.diagnose import Verdict
+from crewrun_operator.observed import Notice, Plan, StartAttempt
+from crewrun_operator.state import State
+from crewrun_operator.status import condition, with_attempt, with_condition, with_tasks
+from crewrun_operator.times import stamp
+from crewrun_operator.validate import Accepted, Refused
+
+
+def begin(state: State) -> Plan:
+    """Record the next attempt and start it; or say why the run cannot start."""
+    number = state.status.attempt_count + 1
+    if number == 1 and isinstance(state.acceptance, Refused):
+        return _refuse(state, state.acceptance)
+    status = state.status
+    if isinstance(state.acceptance, Accepted) and number == 1:
+        status = _accepted(state, state.acceptance)
+    attempt = AttemptStatus(
+        number=number,
+        job=names.job_name(state.observed.run["metadata"]["name"], state.uid, number),
+        start_time=stamp(state.now),
+    )
+    status = with_attempt(status, attempt).model_copy(
+        update={"start_time": status.start_time or stamp(state.now), "next_attempt_time": None}
+    )
+    status = state.settled(status, Phase.STARTING, Phase.STARTING, f"attempt {number} is being started")
+    return start(state, status, number) or _crew_changed(state, status, attempt)
+
+
+def start(state: State, status: RunStatus | None, number: int) -> Plan | None:
+    """The plan that makes the Job of an attempt, with what the run began with; None if that is lost.
+
+    The sources are used while they still say the same, since that needs no request; when they changed, the
+    payload comes from the Job of the attempt before.
+    """
+    if payload := state.unchanged_payload():
+        return Plan(status=status, exclusive=True, start=StartAttempt(number, payload))
+    earlier = state.job(number - 1)
+    if earlier is not None and not earlier.deleting:
+        return Plan(status=status, exclusive=True, start=StartAttempt(number, None, like=earlier.id.name))
+    return None
+
+
+def _crew_changed(state: State, status: RunStatus, attempt: AttemptStatus) -> Plan:
+    message = "the crew, its profile or the inputs changed since the run began, and the Job that carried them is gone"
+    verdict = Verdict(Outcome.FAILED, Reason.CREW_CHANGED, message, ran=False)
+    return conclude(state, attempt, verdict, None, status)
+
+
+def _accepted(state: State, accepted: Accepted) -> RunStatus:
+    status = with_tasks(state.status, accepted.tasks).model_copy(
+        update={"crew": accepted.crew, "profile": accepted.profile}
+    )
+    valid = "the crew, its profile and the inputs fit together"
+    status = _condition(state, status, ConditionType.ACCEPTED, "True", AcceptedReason.VALID, valid)
+    return _condition(state, status, ConditionType.ADMITTED, "True", "NoQueue", "no queue limits this run")
+
+
+def _refuse(state: State, refused: Refused) -> Plan:
+    message = str(refused)
+    status = _condition(state, state.status, ConditionType.ACCEPTED, "False", refused.reason, message)
+    status = _condition(state, status, ConditionType.ADMITTED, "False", "NotAccepted", "the run is not accepted")
+    status = state.settled(status, Phase.PENDING, refused.reason, message)
+    told = condition(state.status, ConditionType.ACCEPTED)
+    news = told is None or (told.reason, told.message) != (refused.reason, message)
+    notices = (Notice("Warning", "NotAccepted", f"{refused.reason}: {message}"),) if news else ()
+    return Plan(status=status, notices=notices)
+
+
+def _condition(
+    state: State, status: RunStatus, type_: ConditionType, value: str, reason: str, message: str
+) -> RunStatus:
+    return with_condition(status, type_, value, reason, message, state.now, state.generation)

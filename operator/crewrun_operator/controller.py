@@ -1,0 +1,146 @@
+"""The controller: keys from the queue, decided and applied, by a few workers; and the periodic resync.
+
+A missed event costs time, never a run: every key is listed and decided again from time to time.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from crewrun_operator import clock, paths
+from crewrun_operator.api import Api, ApiError
+from crewrun_operator.apply import Applier
+from crewrun_operator.decide import decide
+from crewrun_operator.metrics import Metrics
+from crewrun_operator.settings import OperatorSettings
+from crewrun_operator.store import Key, Store
+from crewrun_operator.views import Manifest
+from crewrun_operator.workqueue import WorkQueue
+
+log = structlog.get_logger(__name__)
+
+_FIRST_ERROR_DELAY = 0.2
+_LONGEST_ERROR_DELAY = 60.0
+_CONFLICT = 409
+#: How long after a list a watch may still deliver what the list showed.
+_WATCH_DELAY_SECONDS = 30.0
+
+
+class Controller:
+    """Works keys until it is cancelled."""
+
+    def __init__(self, settings: OperatorSettings, api: Api, store: Store, metrics: Metrics) -> None:
+        self._settings, self._api, self._store, self._metrics = settings, api, store, metrics
+        self._applier = Applier(api, store, metrics)
+        self._errors: defaultdict[Key, int] = defaultdict(int)
+        self._last_event: dict[str, float] = {}
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.synced = False
+        self.last_resync = asyncio.get_running_loop().time()
+        metrics.queue_depth.set_function(self.queue.__len__)
+        metrics.queue_age.set_function(self.queue.oldest_wait)
+
+    async def run(self) -> None:
+        """List everything once, then decide; then list again from time to time. Ends only by an error."""
+        await self.resync()
+        self.synced = True
+        log.info("synced", runs=len(self._store.runs))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._settings.workers):
+                group.create_task(self._work())
+            group.create_task(self._resync_forever())
+
+    def seen(self, plural: str, keys: list[Key]) -> None:
+        """What a watch of this kind delivered."""
+        self._last_event[plural] = asyncio.get_running_loop().time()
+        for key in keys:
+            self.queue.add(key)
+
+    async def _resync_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._settings.resync_seconds)
+            begun = loop.time()
+            missed = await self.resync()
+            if not missed:
+                continue
+            await asyncio.sleep(_WATCH_DELAY_SECONDS)
+            dead = [plural for plural in missed if self._last_event.get(plural, 0) < begun]
+            if dead:
+                raise RuntimeError(f"the watches of {', '.join(dead)} are dead: a list shows what they did not")
+
+    async def resync(self) -> list[str]:
+        """Put all that the API server has into the store, and add every run to the queue.
+
+        Returns the kinds of which the list showed something that no watch had delivered yet.
+        """
+        missed = []
+        for namespace, plural, path, query, put in self._lists():
+            uids: set[str] = set()
+            list_version, news = 0, False
+            async for page in self._api.pages(path, **query):
+                list_version = list_version or int(page["metadata"]["resourceVersion"])
+                for item in page["items"]:
+                    uids.add(item["metadata"]["uid"])
+                    news |= bool(put(item))
+            news |= self._store.sweep(plural, namespace, uids, list_version)
+            if news:
+                missed.append(plural)
+        self.last_resync = asyncio.get_running_loop().time()
+        for key in self._store.runs:
+            self.queue.add(key)
+        return missed
+
+    def _lists(self) -> Iterator[tuple[str | None, str, str, dict[str, str], Callable[[Manifest], list[Key]]]]:
+        store, ours = self._store, {"labelSelector": paths.RUNNER_SELECTOR}
+        namespaces: list[str | None] = [*self._settings.namespaces]
+        for ns in namespaces or [None]:
+            yield ns, paths.CREWS, paths.custom(paths.CREWS, ns), {}, store.put_crew
+            yield ns, paths.PROFILES, paths.custom(paths.PROFILES, ns), {}, store.put_profile
+            yield ns, paths.CREWRUNS, paths.custom(paths.CREWRUNS, ns), {}, store.put_run
+            yield ns, paths.JOBS, paths.jobs(ns), ours, store.put_job
+            yield ns, paths.PODS, paths.pods(ns), ours, store.put_pod
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            try:
+                with self._metrics.reconcile.time():
+                    await self._reconcile(key)
+                self._errors.pop(key, None)
+            except ApiError as error:
+                self._try_again(key, error, conflict=error.code == _CONFLICT)
+            except Exception as error:  # one run must never end the work on all others
+                log.exception("decision failed", namespace=key[0], run=key[1])
+                self._try_again(key, error, conflict=False)
+            finally:
+                self.queue.done(key)
+
+    async def _reconcile(self, key: Key) -> None:
+        observed = self._store.observe(key)
+        if observed is None:
+            self.queue.forget(key)
+            return
+        now = clock.now()
+        plan = decide(observed, now)
+        if await self._applier.apply(observed.run, plan):
+            self.queue.add(key)
+        elif plan.again_at is not None:
+            self.queue.add_after(key, (plan.again_at - clock.now()).total_seconds())
+        else:
+            self.queue.forget(key)
+
+    def _try_again(self, key: Key, error: Exception, *, conflict: bool) -> None:
+        """After a conflict the newer state is on the way; after anything else wait ever longer."""
+        self._errors[key] += 1
+        delay = min(_FIRST_ERROR_DELAY * 2 ** (self._errors[key] - 1), _LONGEST_ERROR_DELAY)
+        if not conflict:
+            self._metrics.reconcile_errors.inc()
+            log.warning("trying again", namespace=key[0], run=key[1], error=str(error), seconds=delay)
+        self.queue.add_after(key, delay)
+
+    def oldest_resync_seconds(self) -> float:
+        """How long ago everything was listed."""
+        return asyncio.get_running_loop().time() - self.last_resync

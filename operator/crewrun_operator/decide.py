@@ -1,0 +1,42 @@
+"""The decision: everything known of a run and the time in, one plan out.
+
+Pure and total: no clock, no I/O, no exception for any observation. The policies read as a list; the first
+that has something to say decides. Deciding again after a plan was carried out plans nothing new.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from crewrun_operator.begin import begin
+from crewrun_operator.finish import end_before_start
+from crewrun_operator.follow import follow
+from crewrun_operator.observed import Observed, Plan
+from crewrun_operator.state import State
+from crewrun_operator.ttl import expire
+from crewrun_operator.waits import back_off
+
+Policy = Callable[[State], Plan | None]
+
+
+def being_deleted(state: State) -> Plan | None:
+    """A run that is going: the garbage collector ends its Jobs, and nothing may be started."""
+    return Plan() if state.being_deleted else None
+
+
+POLICIES: tuple[Policy, ...] = (
+    being_deleted,
+    expire,  # an ended run: nothing but its time to live
+    follow,  # an open attempt: is it over, does it run, must it stop?
+    end_before_start,  # no open attempt: cancelled, or out of time
+    back_off,  # the next attempt's time has not come
+    begin,  # accept the run and start the next attempt
+)
+
+
+def decide(observed: Observed, now: datetime) -> Plan:
+    """What is to be done about this run now."""
+    state = State(observed, now)
+    for policy in POLICIES:
+        if (plan := policy(state)) is not None:
+            return plan
+    raise AssertionError("the last policy always has a plan")

@@ -1,0 +1,211 @@
+"""The Job of one attempt. Purely computational: a run and its payload in, a manifest out.
+
+Kubernetes owns placement, the operator alone owns retries: `backoffLimit: 0` and `restartPolicy: Never`.
+"""
+
+from typing import Any
+
+from crewrun_api import names
+from crewrun_api.resolved import AttemptSettings, ResolvedRun
+from crewrun_api.settings import SecretSource
+from crewrun_operator.observed import Payload
+from crewrun_operator.views import Manifest
+
+_PAYLOAD_VOLUME = "crewrun-payload"
+_TMP_VOLUME = "crewrun-tmp"
+_HOME_VOLUME = "crewrun-home"
+_SCRATCH_LIMIT = "1Gi"
+_USER = 65532
+#: Added to an attempt's own limit before the Job's backstop ends it; it counts from the Job's start.
+_DEADLINE_MARGIN_SECONDS = 60
+
+
+def build_job(run: Manifest, attempt: int, payload: Payload) -> dict[str, Any]:
+    """The manifest of the Job that runs attempt number `attempt`."""
+    resolved = ResolvedRun.model_validate_json(payload.spec)
+    metadata = run["metadata"]
+    labels = {
+        names.LABEL_RUN: names.run_label(metadata["name"]),
+        names.LABEL_RUN_UID: metadata["uid"],
+        names.LABEL_ATTEMPT: str(attempt),
+        names.LABEL_CREW: names.run_label(resolved.crew),
+        names.LABEL_MANAGED_BY: names.MANAGED_BY,
+        names.LABEL_COMPONENT: names.COMPONENT_RUNNER,
+    }
+    run_annotation = {names.ANNOTATION_RUN: metadata["name"]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": names.job_name(metadata["name"], metadata["uid"], attempt),
+            "namespace": metadata["namespace"],
+            "labels": labels,
+            "annotations": {**run_annotation, names.ANNOTATION_SETTINGS: _settings(resolved)},
+            "ownerReferences": [
+                {
+                    "apiVersion": names.API_VERSION,
+                    "kind": "CrewRun",
+                    "name": metadata["name"],
+                    "uid": metadata["uid"],
+                    "controller": True,
+                }
+            ],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "podReplacementPolicy": "Failed",
+            **_deadline(resolved),
+            "template": {
+                "metadata": {
+                    "labels": {**(resolved.pod.labels or {}), **labels},
+                    "annotations": {
+                        **(resolved.pod.annotations or {}),
+                        **run_annotation,
+                        names.ANNOTATION_SPEC: payload.spec,
+                        names.ANNOTATION_INPUTS: payload.inputs,
+                    },
+                },
+                "spec": _pod_spec(metadata, attempt, payload, resolved),
+            },
+        },
+    }
+
+
+def attempt_settings(resolved: ResolvedRun) -> AttemptSettings:
+    """What the operator decides by while the run goes on."""
+    fields = {name: getattr(resolved, name) for name in AttemptSettings.model_fields}
+    return AttemptSettings(**fields)
+
+
+def _settings(resolved: ResolvedRun) -> str:
+    return attempt_settings(resolved).model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _deadline(resolved: ResolvedRun) -> dict[str, int]:
+    if resolved.attempt_timeout_seconds is None:
+        return {}
+    seconds = (
+        resolved.attempt_timeout_seconds
+        + resolved.start_deadline_seconds
+        + resolved.pod.termination_grace_period_seconds
+        + _DEADLINE_MARGIN_SECONDS
+    )
+    return {"activeDeadlineSeconds": seconds}
+
+
+def _pod_spec(metadata: Manifest, attempt: int, payload: Payload, resolved: ResolvedRun) -> dict[str, Any]:
+    pod = resolved.pod
+    optional = {
+        "serviceAccountName": pod.service_account_name,
+        "imagePullSecrets": pod.image_pull_secrets,
+        "nodeSelector": pod.node_selector,
+        "tolerations": pod.tolerations,
+        "affinity": pod.affinity,
+        "topologySpreadConstraints": pod.topology_spread_constraints,
+        "runtimeClassName": pod.runtime_class_name,
+        "priorityClassName": pod.priority_class_name,
+    }
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": pod.termination_grace_period_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(metadata, attempt, payload, resolved)],
+        "volumes": [*_own_volumes(), *_secret_volumes(resolved.secrets), *(pod.volumes or [])],
+        **{key: value for key, value in optional.items() if value},
+    }
+
+
+def _container(metadata: Manifest, attempt: int, payload: Payload, resolved: ResolvedRun) -> dict[str, Any]:
+    pod = resolved.pod
+    own_mounts = [
+        {"name": _PAYLOAD_VOLUME, "mountPath": names.SPEC_DIR, "readOnly": True},
+        {"name": _TMP_VOLUME, "mountPath": "/tmp"},
+        {"name": _HOME_VOLUME, "mountPath": names.HOME_DIR},
+    ]
+    secret_mounts = [
+        {"name": name, "mountPath": source.mount_path, "readOnly": True}
+        for name, source in _file_secrets(resolved.secrets)
+    ]
+    optional = {"resources": pod.resources, "imagePullPolicy": pod.image_pull_policy}
+    return {
+        "name": names.CONTAINER,
+        "image": pod.image,
+        "env": [*_user_env(resolved), *_own_env(metadata, attempt, payload)],
+        "envFrom": resolved.env_from,
+        "workingDir": names.HOME_DIR,
+        "terminationMessagePath": names.TERMINATION_LOG,
+        "terminationMessagePolicy": "File",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [*own_mounts, *secret_mounts, *(pod.volume_mounts or [])],
+        **{key: value for key, value in optional.items() if value},
+    }
+
+
+def _user_env(resolved: ResolvedRun) -> list[dict[str, Any]]:
+    plain = [variable.model_dump(by_alias=True, exclude_none=True) for variable in resolved.env]
+    secret = [
+        {
+            "name": source.name,
+            "valueFrom": {"secretKeyRef": source.secret_key_ref.model_dump(by_alias=True)},
+        }
+        for source in resolved.secrets
+        if source.secret_key_ref is not None
+    ]
+    return plain + secret
+
+
+def _own_env(metadata: Manifest, attempt: int, payload: Payload) -> list[dict[str, Any]]:
+    """Last in the list, so that no variable of the user's replaces one of these."""
+    values = {
+        names.ENV_RUN_NAME: metadata["name"],
+        names.ENV_RUN_NAMESPACE: metadata["namespace"],
+        names.ENV_RUN_UID: metadata["uid"],
+        names.ENV_ATTEMPT: str(attempt),
+        names.ENV_DIGEST: payload.digest,
+        "HOME": names.HOME_DIR,
+    }
+    pod_uid = {"fieldRef": {"fieldPath": "metadata.uid"}}
+    return [
+        *({"name": name, "value": value} for name, value in values.items()),
+        {"name": names.ENV_POD_UID, "valueFrom": pod_uid},
+    ]
+
+
+def _own_volumes() -> list[dict[str, Any]]:
+    files = {names.SPEC_FILE: names.ANNOTATION_SPEC, names.INPUTS_FILE: names.ANNOTATION_INPUTS}
+    items = [{"path": path, "fieldRef": {"fieldPath": f"metadata.annotations['{key}']"}} for path, key in files.items()]
+    return [
+        {"name": _PAYLOAD_VOLUME, "downwardAPI": {"items": items}},
+        {"name": _TMP_VOLUME, "emptyDir": {"sizeLimit": _SCRATCH_LIMIT}},
+        {"name": _HOME_VOLUME, "emptyDir": {"sizeLimit": _SCRATCH_LIMIT}},
+    ]
+
+
+def _secret_volumes(secrets: list[SecretSource]) -> list[dict[str, Any]]:
+    volumes = []
+    for name, source in _file_secrets(secrets):
+        secret: dict[str, Any] = {"secretName": source.secret_name, "defaultMode": 0o440}
+        if source.items:
+            secret["items"] = [item.model_dump(by_alias=True) for item in source.items]
+        volumes.append({"name": name, "secret": secret})
+    return volumes
+
+
+def _file_secrets(secrets: list[SecretSource]) -> list[tuple[str, SecretSource]]:
+    """The Secrets that become files, each with the name of its volume."""
+    files = [source for source in secrets if source.mount_path is not None]
+    return [(f"crewrun-secret-{number}", source) for number, source in enumerate(files)]

@@ -1,0 +1,99 @@
+"""Wiring: settings, API, store, feed, controller and probes in one event loop.
+
+Crash-only: when any part ends, the process ends, and a fresh one lists everything again.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import Any
+
+import kopf
+import structlog
+from aiohttp import web
+from kubernetes.aio import client, config
+
+from crewrun_operator import feed
+from crewrun_operator.api import Api
+from crewrun_operator.controller import Controller
+from crewrun_operator.http import application
+from crewrun_operator.metrics import Metrics
+from crewrun_operator.settings import OperatorSettings
+from crewrun_operator.store import Store
+
+log = structlog.get_logger(__name__)
+
+
+async def run(settings: OperatorSettings) -> None:
+    """Run the operator until a signal comes or a part of it fails."""
+    metrics = Metrics()
+    api = Api(await _configuration(), metrics)
+    store = Store(settings.defaults)
+    controller = Controller(settings, api, store, metrics)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    http = web.AppRunner(application(settings, controller, store, metrics), access_log=None)
+    await http.setup()
+    site = web.TCPSite(http, settings.http_host, settings.http_port)
+    await site.start()
+    log.info("started", probes=f"http://{settings.http_host}:{settings.http_port}", workers=settings.workers)
+    parts = {
+        asyncio.create_task(_watch(settings, store, controller, stop), name="watches"),
+        asyncio.create_task(controller.run(), name="controller"),
+        asyncio.create_task(stop.wait(), name="signal"),
+    }
+    done, running = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    for part in running:
+        part.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await http.cleanup()
+    await api.close()
+    for part in done:
+        if part.get_name() != "signal":
+            raise RuntimeError(f"the {part.get_name()} ended; starting again is safe") from part.exception()
+
+
+async def _watch(settings: OperatorSettings, store: Store, controller: Controller, stop: asyncio.Event) -> None:
+    registry = kopf.OperatorRegistry()
+    feed.register(registry, store, controller.seen)
+    kopf_settings = kopf.OperatorSettings()
+    feed.configure(kopf_settings)
+    await kopf.operator(
+        registry=registry,
+        settings=kopf_settings,
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        stop_flag=stop,
+    )
+
+
+async def _configuration() -> client.Configuration:
+    configuration = client.Configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)
+    except config.ConfigException:
+        await config.load_kube_config(client_configuration=configuration)
+    return configuration
+
+
+def set_up_logging(level: str) -> None:
+    """JSON lines on standard output, kopf's own messages from WARNING on included."""
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*processors, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processor=structlog.processors.JSONRenderer(), foreign_pre_chain=processors)
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -1,0 +1,93 @@
+"""What a decision is made from and what it may ask for. Data only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from crewrun_api import names
+from crewrun_api.reasons import Reason
+from crewrun_api.run import RunStatus
+from crewrun_operator.views import JobView, Manifest, PodView
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the API server did not take the Job of an attempt."""
+
+    reason: Reason
+    message: str
+    again: bool  # whether the same Job may be taken later, as with a quota
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything known of one run, at one time."""
+
+    run: Manifest
+    crew: Manifest | None
+    profiles: Mapping[str, Manifest]
+    jobs: Mapping[int, JobView]
+    pods: tuple[PodView, ...]
+    #: Attempts that were looked up live, with the version of the Job that was found then (0: no Job).
+    confirmed: Mapping[int, int]
+    refusals: Mapping[int, Refusal]
+    #: The weakest layer: what the operator itself was set up with.
+    defaults: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What an attempt runs: two JSON documents, as the runner will read them."""
+
+    spec: str
+    inputs: str
+
+    @property
+    def digest(self) -> str:
+        return names.payload_digest(self.spec.encode(), self.inputs.encode())
+
+    @property
+    def size(self) -> int:
+        return len(self.spec.encode()) + len(self.inputs.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class StartAttempt:
+    """Make the Job of this attempt; without a payload, with that of the Job `like`."""
+
+    number: int
+    payload: Payload | None
+    like: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End this execution: its Pod, or its Job while it has no Pod."""
+
+    job: str
+    pod: str | None
+    pod_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A Kubernetes event about the run."""
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, in this order: status, then Job, then the rest."""
+
+    status: RunStatus | None = None
+    exclusive: bool = False  # the status patch must fail if the run has changed meanwhile
+    start: StartAttempt | None = None
+    stop: Stop | None = None
+    confirm: int | None = None  # look this attempt up live and decide again
+    delete_run: bool = False
+    notices: tuple[Notice, ...] = field(default=())
+    again_at: datetime | None = None

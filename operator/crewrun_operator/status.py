@@ -1,0 +1,142 @@
+"""The status of a run: phase and conditions that always say the same. Purely computational."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from crewrun_api.outcome import ModelUsage, OutcomeRecord, Usage, cut
+from crewrun_api.reasons import ConditionType, Phase, TaskState
+from crewrun_api.run import AttemptStatus, Condition, OutputStatus, RunStatus, TaskStatus
+from crewrun_operator.definition import TaskOutline
+from crewrun_operator.times import stamp
+
+_KEPT_ATTEMPTS = 10
+_KEPT_TASKS = 50
+_MESSAGE_LIMIT_BYTES = 1000
+_OUTPUT_LIMIT_BYTES = 4096
+_VERDICTS = {Phase.SUCCEEDED: "True", Phase.FAILED: "False", Phase.CANCELLED: "False"}
+
+
+def settle(status: RunStatus, phase: Phase, reason: str, message: str, now: datetime, generation: int) -> RunStatus:
+    """The status in this phase, with the conditions that follow from it."""
+    update: dict[str, Any] = {"phase": phase, "observed_generation": generation}
+    if phase.ended:
+        update["next_attempt_time"] = None
+        update["completion_time"] = status.completion_time or stamp(now)
+    else:
+        update["completion_time"] = None
+    settled = status.model_copy(update=update)
+    ended, failed = phase.ended, phase is Phase.FAILED
+    for type_, value in (
+        (ConditionType.SUCCEEDED, _VERDICTS.get(phase, "Unknown")),
+        (ConditionType.RECONCILING, "False" if ended else "True"),
+        (ConditionType.STALLED, "True" if failed else "False"),
+    ):
+        settled = with_condition(settled, type_, value, reason, message, now, generation)
+    return settled
+
+
+def with_condition(
+    status: RunStatus,
+    type_: ConditionType,
+    value: str,
+    reason: str,
+    message: str,
+    now: datetime,
+    generation: int,
+) -> RunStatus:
+    """The status with this condition; its transition time moves only when its value changes."""
+    old = condition(status, type_)
+    new = Condition(
+        type=type_.value,
+        status=value,
+        reason=reason,
+        message=cut(message, _MESSAGE_LIMIT_BYTES),
+        last_transition_time=old.last_transition_time if old and old.status == value else stamp(now),
+        observed_generation=generation,
+    )
+    if old is None:
+        return status.model_copy(update={"conditions": [*status.conditions, new]})
+    conditions = [new if each.type == type_.value else each for each in status.conditions]
+    return status.model_copy(update={"conditions": conditions})
+
+
+def condition(status: RunStatus, type_: ConditionType) -> Condition | None:
+    """The condition of this type, if the status has one."""
+    return next((each for each in status.conditions if each.type == type_.value), None)
+
+
+def with_attempt(status: RunStatus, attempt: AttemptStatus) -> RunStatus:
+    """The status with this attempt added, or put in place of the one with its number."""
+    others = [each for each in status.attempts if each.number != attempt.number]
+    attempts = sorted([*others, attempt], key=lambda each: each.number)[-_KEPT_ATTEMPTS:]
+    return status.model_copy(update={"attempts": attempts, "attempt_count": max(status.attempt_count, attempt.number)})
+
+
+def with_tasks(status: RunStatus, tasks: list[TaskOutline]) -> RunStatus:
+    """The status of a run whose tasks are known and not begun."""
+    return status.model_copy(update={"task_count": len(tasks), "progress": f"0/{len(tasks)}"})
+
+
+def with_record(status: RunStatus, record: OutcomeRecord) -> RunStatus:
+    """The status with what a runner's record adds: tasks, progress, and the output of a success."""
+    update: dict[str, Any] = {}
+    if record.tasks:
+        update["tasks"] = [
+            TaskStatus(attempt=record.attempt, **task.model_dump()) for task in record.tasks[:_KEPT_TASKS]
+        ]
+    total = record.tasks_total or status.task_count
+    done = record.tasks_succeeded or sum(task.state is TaskState.SUCCEEDED for task in record.tasks)
+    if total:
+        update["task_count"] = total
+        update["progress"] = f"{done}/{total}"
+    if record.output is not None:
+        value = cut(record.output.value, _OUTPUT_LIMIT_BYTES)
+        update["output"] = OutputStatus(
+            value=value,
+            format=record.output.format,
+            bytes=record.output.bytes,
+            sha256=record.output.sha256,
+            truncated=record.output.truncated or value != record.output.value,
+        )
+    return status.model_copy(update=update)
+
+
+def add_usage(total: Usage | None, more: Usage) -> Usage:
+    """Both together, by model too."""
+    total = total or Usage()
+    models: dict[str, ModelUsage] = {}
+    for each in (*total.by_model, *more.by_model):
+        old = models.get(each.model, ModelUsage(model=each.model))
+        models[each.model] = old.model_copy(update=_sums(old, each, _COUNTS - {"total_tokens"}))
+    return total.model_copy(
+        update={
+            **_sums(total, more, _COUNTS),
+            "incomplete": total.incomplete or more.incomplete,
+            "by_model": list(models.values()),
+        }
+    )
+
+
+_COUNTS = {"requests", "prompt_tokens", "cached_prompt_tokens", "completion_tokens", "total_tokens"}
+
+
+def _sums(one: object, other: object, fields: Iterable[str]) -> dict[str, int]:
+    return {field: getattr(one, field) + getattr(other, field) for field in fields}
+
+
+def as_document(status: RunStatus) -> dict[str, Any]:
+    """The status as it stands on the resource."""
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def merge_patch(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The JSON merge patch (RFC 7386) that makes `new` of `old`; empty when they are equal."""
+    patch: dict[str, Any] = dict.fromkeys(old.keys() - new.keys())
+    for key, value in new.items():
+        if key in old and isinstance(old[key], dict) and isinstance(value, dict):
+            if inner := merge_patch(old[key], value):
+                patch[key] = inner
+        elif key not in old or old[key] != value:
+            patch[key] = value
+    return patch

@@ -1,0 +1,251 @@
+"""The store: the newest known state of everything a decision reads.
+
+Watch events, resync lists and the answers of our own writes all go in here, and the newest resourceVersion
+wins; so a decision never acts on a state older than its own last write. Memory only, no I/O.
+"""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crewrun_api.reasons import Phase
+from crewrun_operator import paths
+from crewrun_operator.observed import Observed, Refusal
+from crewrun_operator.views import Identity, JobView, Manifest, PodView, job_view, pod_view, trimmed, version
+
+#: A run, by namespace and name. Built here and nowhere else.
+Key = tuple[str, str]
+
+_TOMBSTONES = 50_000
+_ENDED = frozenset(phase.value for phase in Phase if phase.ended)
+
+
+@dataclass(slots=True)
+class RunState:
+    """What belongs to one run, by its UID."""
+
+    jobs: dict[int, JobView] = field(default_factory=dict)
+    pods: dict[str, PodView] = field(default_factory=dict)
+    confirmed: dict[int, int] = field(default_factory=dict)
+    refusals: dict[int, Refusal] = field(default_factory=dict)
+
+
+class Store:
+    """Put objects in, take observations out. `put_*` and `drop_*` return the keys to decide again."""
+
+    def __init__(self, defaults: Mapping[str, Any]) -> None:
+        self._defaults = defaults
+        self.runs: dict[Key, Manifest] = {}
+        self._crews: dict[Key, Manifest] = {}
+        self._profiles: defaultdict[str, dict[str, Manifest]] = defaultdict(dict)
+        self._states: defaultdict[str, RunState] = defaultdict(RunState)
+        self._gone: OrderedDict[str, None] = OrderedDict()
+
+    def observe(self, key: Key) -> Observed | None:
+        """Everything known of one run; None when there is no such run."""
+        run = self.runs.get(key)
+        if run is None:
+            return None
+        namespace, spec = key[0], run["spec"]
+        crew = (spec.get("crewRef") or {}).get("name")
+        state = self._states.get(run["metadata"]["uid"]) or RunState()
+        return Observed(
+            run=run,
+            crew=self._crews.get((namespace, crew)) if crew else None,
+            profiles=self._profiles.get(namespace, {}),
+            jobs=state.jobs,
+            pods=tuple(state.pods.values()),
+            confirmed=state.confirmed,
+            refusals=state.refusals,
+            defaults=self._defaults,
+        )
+
+    def put_run(self, manifest: Manifest) -> list[Key]:
+        key, uid = key_of(manifest), manifest["metadata"]["uid"]
+        old = self.runs.get(key)
+        if uid in self._gone or (old is not None and _stale(old, manifest)):
+            return []
+        if old is not None and old["metadata"]["uid"] != uid:
+            self._states.pop(old["metadata"]["uid"], None)
+        self.runs[key] = trimmed(manifest)
+        if _ended(manifest) and (state := self._states.get(uid)):
+            state.pods = {name: pod.without_record() for name, pod in state.pods.items()}
+        return [key]
+
+    def drop_run(self, manifest: Manifest) -> list[Key]:
+        key, uid = key_of(manifest), manifest["metadata"]["uid"]
+        self._bury(uid)
+        self._states.pop(uid, None)
+        if (run := self.runs.get(key)) and run["metadata"]["uid"] == uid:
+            del self.runs[key]
+        return []
+
+    def put_crew(self, manifest: Manifest) -> list[Key]:
+        key = key_of(manifest)
+        if (old := self._crews.get(key)) is not None and _stale(old, manifest):
+            return []
+        self._crews[key] = trimmed(manifest)
+        return self._runs_of_crew(key)
+
+    def drop_crew(self, manifest: Manifest) -> list[Key]:
+        self._crews.pop(key_of(manifest), None)
+        return self._runs_of_crew(key_of(manifest))
+
+    def put_profile(self, manifest: Manifest) -> list[Key]:
+        namespace, name = key_of(manifest)
+        profiles = self._profiles[namespace]
+        if name in profiles and _stale(profiles[name], manifest):
+            return []
+        profiles[name] = trimmed(manifest)
+        return self._waiting(namespace)
+
+    def drop_profile(self, manifest: Manifest) -> list[Key]:
+        namespace, name = key_of(manifest)
+        self._profiles[namespace].pop(name, None)
+        return self._waiting(namespace)
+
+    def put_job(self, manifest: Manifest) -> list[Key]:
+        job = job_view(manifest)
+        if job is None or self._gone.keys() & {job.id.uid, job.id.run_uid}:
+            return []
+        state = self._states[job.id.run_uid]
+        old = state.jobs.get(job.id.attempt)
+        if old is not None and old.id.version >= job.id.version:
+            return []
+        state.jobs[job.id.attempt] = job
+        state.refusals.pop(job.id.attempt, None)
+        return self._known(job.id.namespace, job.id.run)
+
+    def drop_job(self, manifest: Manifest) -> list[Key]:
+        job = job_view(manifest)
+        if job is None:
+            return []
+        self._forget_job(job.id)
+        return self._known(job.id.namespace, job.id.run)
+
+    def put_pod(self, manifest: Manifest) -> list[Key]:
+        pod = pod_view(manifest)
+        if pod is None or self._gone.keys() & {pod.id.uid, pod.id.run_uid}:
+            return []
+        return self._put_pod(pod)
+
+    def drop_pod(self, manifest: Manifest) -> list[Key]:
+        """Keep the last state of a Pod that is gone: it may hold the outcome record."""
+        pod = pod_view(manifest)
+        if pod is None or pod.id.run_uid in self._gone:
+            return []
+        self._bury(pod.id.uid)
+        return self._put_pod(pod.as_gone())
+
+    def _put_pod(self, pod: PodView) -> list[Key]:
+        pods = self._states[pod.id.run_uid].pods
+        old = pods.get(pod.id.uid)
+        if old is not None and (old.gone or (old.id.version >= pod.id.version and not pod.gone)):
+            return []
+        key = (pod.id.namespace, pod.id.run)
+        run = self.runs.get(key)
+        ended = run is not None and run["metadata"]["uid"] == pod.id.run_uid and _ended(run)
+        pods[pod.id.uid] = pod.without_record() if ended else pod
+        return self._known(*key)
+
+    def refuse(self, run_uid: str, attempt: int, refusal: Refusal) -> None:
+        """Remember that the API server did not take the Job of this attempt."""
+        self._states[run_uid].refusals[attempt] = refusal
+
+    def confirm(self, run_uid: str, attempt: int, job: Manifest | None, pods: Iterable[Manifest]) -> None:
+        """What the API server itself said about an attempt, just now."""
+        state, live = self._states[run_uid], list(pods)
+        if job is not None:
+            self.put_job(job)
+        else:
+            state.jobs.pop(attempt, None)
+        for pod in live:
+            self.put_pod(pod)
+        uids = {pod["metadata"]["uid"] for pod in live}
+        for uid, pod_ in state.pods.items():
+            if pod_.id.attempt == attempt and uid not in uids:
+                state.pods[uid] = pod_.as_gone()
+        state.confirmed[attempt] = version(job) if job is not None else 0
+
+    def sweep(self, plural: str, namespace: str | None, uids: set[str], list_version: int) -> bool:
+        """Drop the ghosts: objects that a list made at this version would have shown, and did not.
+
+        A watch that was lost and made again never tells of what went meanwhile. True if there were any.
+        """
+
+        def ghost(uid: str, its_namespace: str, its_version: int) -> bool:
+            return uid not in uids and namespace in (None, its_namespace) and its_version <= list_version
+
+        def is_ghost(view: JobView | PodView) -> bool:
+            return ghost(view.id.uid, view.id.namespace, view.id.version)
+
+        found = False
+        for manifest, drop in self._manifests(plural):
+            metadata = manifest["metadata"]
+            if ghost(metadata["uid"], metadata["namespace"], version(manifest)):
+                found = True
+                drop(manifest)
+        for state in self._states.values():
+            if plural == paths.JOBS:
+                for job in filter(is_ghost, [*state.jobs.values()]):
+                    found = True
+                    self._forget_job(job.id)
+            if plural == paths.PODS:
+                for pod in filter(is_ghost, [*state.pods.values()]):
+                    found |= not pod.gone
+                    state.pods[pod.id.uid] = pod.as_gone()
+        return found
+
+    def _manifests(self, plural: str) -> list[tuple[Manifest, Callable[[Manifest], list[Key]]]]:
+        if plural == paths.CREWRUNS:
+            return [(run, self.drop_run) for run in self.runs.values()]
+        if plural == paths.CREWS:
+            return [(crew, self.drop_crew) for crew in self._crews.values()]
+        if plural == paths.PROFILES:
+            return [(each, self.drop_profile) for some in self._profiles.values() for each in some.values()]
+        return []
+
+    def _forget_job(self, job: Identity) -> None:
+        self._bury(job.uid)
+        state = self._states.get(job.run_uid)
+        if state and (old := state.jobs.get(job.attempt)) and old.id.uid == job.uid:
+            del state.jobs[job.attempt]
+            state.confirmed.pop(job.attempt, None)
+
+    def _bury(self, uid: str) -> None:
+        """A deleted object must not come back by a list that was made before it went."""
+        self._gone[uid] = None
+        if len(self._gone) > _TOMBSTONES:
+            self._gone.popitem(last=False)
+
+    def _known(self, namespace: str, run: str) -> list[Key]:
+        return [(namespace, run)] if (namespace, run) in self.runs else []
+
+    def _runs_of_crew(self, crew: Key) -> list[Key]:
+        return [key for key in self._waiting(crew[0]) if _crew_name(self.runs[key]) == crew[1]]
+
+    def _waiting(self, namespace: str) -> list[Key]:
+        """The runs of a namespace that have not begun: those that a changed source may let begin."""
+        return [key for key, run in self.runs.items() if key[0] == namespace and not _begun(run)]
+
+
+def key_of(manifest: Manifest) -> Key:
+    """Namespace and name."""
+    return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+
+
+def _stale(old: Manifest, new: Manifest) -> bool:
+    return version(old) >= version(new)
+
+
+def _ended(run: Manifest) -> bool:
+    return (run.get("status") or {}).get("phase") in _ENDED
+
+
+def _begun(run: Manifest) -> bool:
+    return bool((run.get("status") or {}).get("attemptCount"))
+
+
+def _crew_name(run: Manifest) -> str | None:
+    return (run["spec"].get("crewRef") or {}).get("name")

@@ -1,0 +1,180 @@
+"""The acceptance check: does this run make sense before any Pod starts or any token is spent?
+
+Purely computational: the run, its crew and profiles in; a payload, or a refusal with the field's path, out.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jsonschema
+from pydantic import ValidationError
+
+from crewrun_api import names
+from crewrun_api.kinds import CrewSpec, ProfileSpec
+from crewrun_api.model import Model
+from crewrun_api.reasons import AcceptedReason
+from crewrun_api.resolved import ResolvedRun
+from crewrun_api.run import CrewStatus, RunSpec
+from crewrun_operator.definition import Problem, TaskOutline, outline, problems, variables
+from crewrun_operator.observed import Observed, Payload
+from crewrun_operator.resolve import choose_profile, merge
+
+_SHOWN_PROBLEMS = 5
+_M = TypeVar("_M", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A run that may start, and all it needs."""
+
+    payload: Payload
+    resolved: ResolvedRun
+    crew: CrewStatus
+    profile: str | None
+    tasks: list[TaskOutline]
+
+
+class Refused(Exception):
+    """A run that cannot start until something is mended."""
+
+    def __init__(self, reason: AcceptedReason, *problems: Problem) -> None:
+        self.reason = reason
+        shown = "; ".join(str(problem) for problem in problems[:_SHOWN_PROBLEMS])
+        more = len(problems) - _SHOWN_PROBLEMS
+        super().__init__(f"{shown}; and {more} more" if more > 0 else shown)
+
+
+def accept(observed: Observed) -> Accepted:
+    """The run's payload; raises Refused with the first kind of problem that there is."""
+    run = observed.run
+    spec = _parsed(RunSpec, run["spec"], "spec")
+    crew_spec, path = _crew_spec(observed, spec)
+    crew = _parsed(CrewSpec, crew_spec, path)
+    profile = _profile(observed, spec, crew, path)
+    if crew.definition is None:
+        problem = Problem(path, "only a crew with a definition is supported yet")
+        raise Refused(AcceptedReason.NOT_SUPPORTED, problem)
+    if found := problems(crew.definition, f"{path}.definition"):
+        raise Refused(AcceptedReason.INVALID_CREW, *found)
+    inputs = _inputs(crew, spec.inputs, path)
+    run_name = run["metadata"]["name"]
+    layers = (observed.defaults, profile["spec"] if profile else {}, crew_spec, run["spec"])
+    document = {
+        **merge(*layers),
+        "crew": spec.crew_ref.name if spec.crew_ref else run_name,
+        "profile": profile["metadata"]["name"] if profile else None,
+        "definition": crew.definition,
+    }
+    resolved = _parsed(ResolvedRun, document, "spec")
+    payload = Payload(spec=_canonical(resolved), inputs=_json(inputs))
+    if payload.size > names.PAYLOAD_LIMIT_BYTES:
+        raise Refused(AcceptedReason.TOO_LARGE, Problem(f"{path}.definition", _too_large(payload.size)))
+    referenced = observed.crew if spec.crew_ref else None
+    return Accepted(
+        payload=payload,
+        resolved=resolved,
+        crew=CrewStatus(
+            name=resolved.crew,
+            uid=referenced["metadata"]["uid"] if referenced else None,
+            generation=referenced["metadata"].get("generation") if referenced else None,
+            digest=payload.digest,
+        ),
+        profile=resolved.profile,
+        tasks=outline(crew.definition),
+    )
+
+
+def _crew_spec(observed: Observed, spec: RunSpec) -> tuple[Mapping[str, Any], str]:
+    """The crew's spec as it was written, and the path that errors in it are told by."""
+    if spec.crew_ref is None:
+        return observed.run["spec"]["crew"], "spec.crew"
+    if observed.crew is None:
+        namespace = observed.run["metadata"]["namespace"]
+        message = f"there is no Crew {spec.crew_ref.name!r} in namespace {namespace!r}; the run starts when it appears"
+        raise Refused(AcceptedReason.CREW_NOT_FOUND, Problem("spec.crewRef.name", message))
+    return observed.crew["spec"], f"Crew/{spec.crew_ref.name}: spec"
+
+
+def _profile(observed: Observed, spec: RunSpec, crew: CrewSpec, path: str) -> Mapping[str, Any] | None:
+    named = spec.profile or crew.profile
+    profile = choose_profile(named, observed.profiles)
+    if profile is None and named is not None:
+        where = "spec.profile" if spec.profile else f"{path}.profile"
+        message = f"there is no CrewProfile {named!r} in this namespace; the run starts when it appears"
+        raise Refused(AcceptedReason.PROFILE_NOT_FOUND, Problem(where, message))
+    if profile is not None:
+        _parsed(ProfileSpec, profile["spec"], f"CrewProfile/{profile['metadata']['name']}: spec")
+    return profile
+
+
+def _inputs(crew: CrewSpec, given: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The inputs with all defaults applied, after they passed the schema and cover every variable."""
+    assert crew.definition is not None
+    inputs = {**crew.definition.get("inputs", {}), **_schema_defaults(crew, path), **given}
+    found = _schema_problems(crew.input_schema, inputs, path) if crew.input_schema else []
+    for variable, where in variables(crew.definition, f"{path}.definition").items():
+        if variable not in inputs and not any(p.path == f"spec.inputs.{variable}" for p in found):
+            message = f"is missing: {where} uses {{{variable}}}"
+            found.append(Problem(f"spec.inputs.{variable}", message))
+    if found:
+        raise Refused(AcceptedReason.INVALID_INPUTS, *found)
+    return inputs
+
+
+def _schema_defaults(crew: CrewSpec, path: str) -> dict[str, Any]:
+    properties = (crew.input_schema or {}).get("properties", {})
+    if not isinstance(properties, Mapping):
+        raise Refused(AcceptedReason.INVALID_CREW, Problem(f"{path}.inputSchema.properties", "must be an object"))
+    return {
+        name: node["default"] for name, node in properties.items() if isinstance(node, Mapping) and "default" in node
+    }
+
+
+def _schema_problems(schema: Mapping[str, Any], inputs: Mapping[str, Any], path: str) -> list[Problem]:
+    try:
+        jsonschema.Draft202012Validator.check_schema(dict(schema))
+    except jsonschema.SchemaError as error:
+        where = ".".join([f"{path}.inputSchema", *map(str, error.absolute_path)])
+        raise Refused(AcceptedReason.INVALID_CREW, Problem(where, error.message)) from None
+    errors = jsonschema.Draft202012Validator(dict(schema)).iter_errors(dict(inputs))
+    found: list[Problem] = []
+    for problem in errors:
+        where = ".".join(["spec.inputs", *map(str, problem.absolute_path)])
+        if problem.validator == "required" and isinstance(problem.instance, Mapping):
+            found += [
+                Problem(f"{where}.{name}", "is missing: the crew's inputSchema requires it")
+                for name in problem.validator_value
+                if name not in problem.instance
+            ]
+        else:
+            found.append(Problem(where, problem.message))
+    return sorted(set(found), key=str)
+
+
+def _parsed(model: type[_M], document: Any, path: str) -> _M:
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        found = [Problem(_where(path, item["loc"]), item["msg"]) for item in error.errors()]
+        raise Refused(AcceptedReason.INVALID_SPEC, *found) from None
+
+
+def _where(path: str, location: tuple[int | str, ...]) -> str:
+    return path + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+
+
+def _canonical(resolved: ResolvedRun) -> str:
+    return _json(resolved.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _too_large(size: int) -> str:
+    return (
+        f"definition and inputs are {size} bytes together, more than the {names.PAYLOAD_LIMIT_BYTES} that fit a "
+        "Pod's annotations; put a crew of this size into an image"
+    )

@@ -1,0 +1,180 @@
+"""What the operator keeps of Jobs and Pods: the few facts it decides by.
+
+Purely computational: manifests in, frozen views out. Payload annotations, managed fields and all else are
+dropped here, so that thousands of runs fit in memory.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from crewrun_api import names
+from crewrun_operator.times import parse
+
+Manifest = Mapping[str, Any]
+_DROPPED = frozenset({"managedFields", "annotations"})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Where an object stands and which execution it belongs to."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    run: str
+    run_uid: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """The Job of one attempt."""
+
+    id: Identity
+    owner_uid: str
+    settings: str
+    finished: str | None = None  # the reason of its condition Failed or Complete
+    message: str = ""
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Terminated:
+    """How the runner's container ended."""
+
+    exit_code: int
+    signal: int
+    reason: str
+    message: str
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """One execution of an attempt."""
+
+    id: Identity
+    phase: str
+    reason: str = ""
+    message: str = ""
+    waiting: tuple[str, str] | None = None  # reason and message of the container that cannot start
+    started_at: datetime | None = None
+    terminated: Terminated | None = None
+    disruption: tuple[str, str] | None = None  # reason and message of the condition DisruptionTarget
+    unschedulable: str | None = None
+    deleting: bool = False
+    gone: bool = False  # the API server no longer has it; this is its last state
+
+    @property
+    def over(self) -> bool:
+        return self.gone or self.terminated is not None or self.phase in ("Succeeded", "Failed")
+
+    @property
+    def ran(self) -> bool:
+        return self.started_at is not None
+
+    def as_gone(self) -> "PodView":
+        return replace(self, gone=True)
+
+    def without_record(self) -> "PodView":
+        """The view of an execution whose end is told: its record is no longer needed."""
+        if self.terminated is None or not self.terminated.message:
+            return self
+        return replace(self, terminated=replace(self.terminated, message=""))
+
+
+def identity(manifest: Manifest) -> Identity | None:
+    """Whose Job or Pod this is; None when it does not carry CrewRun's labels."""
+    metadata = manifest["metadata"]
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    attempt = labels.get(names.LABEL_ATTEMPT, "")
+    run = annotations.get(names.ANNOTATION_RUN)
+    run_uid = labels.get(names.LABEL_RUN_UID)
+    if not (attempt.isdecimal() and run and run_uid):
+        return None
+    return Identity(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        version=version(manifest),
+        run=run,
+        run_uid=run_uid,
+        attempt=int(attempt),
+    )
+
+
+def trimmed(manifest: Manifest) -> dict[str, Any]:
+    """A custom resource without what no decision reads."""
+    metadata = {key: value for key, value in manifest["metadata"].items() if key not in _DROPPED}
+    return {**manifest, "metadata": metadata}
+
+
+def version(manifest: Manifest) -> int:
+    """The resourceVersion, which the API promises to be comparable."""
+    return int(manifest["metadata"].get("resourceVersion") or 0)
+
+
+def job_view(manifest: Manifest) -> JobView | None:
+    """The view of a Job; None when it is not one of CrewRun's."""
+    if (its := identity(manifest)) is None:
+        return None
+    metadata = manifest["metadata"]
+    owners = [o["uid"] for o in metadata.get("ownerReferences") or [] if o.get("controller")]
+    conditions = (manifest.get("status") or {}).get("conditions") or []
+    end = _condition(conditions, "Failed") or _condition(conditions, "Complete")
+    return JobView(
+        id=its,
+        owner_uid=owners[0] if owners else "",
+        settings=(metadata.get("annotations") or {}).get(names.ANNOTATION_SETTINGS, ""),
+        finished=(end.get("reason") or end["type"]) if end else None,
+        message=end.get("message", "") if end else "",
+        deleting="deletionTimestamp" in metadata,
+    )
+
+
+def pod_view(manifest: Manifest) -> PodView | None:
+    """The view of a Pod; None when it is not one of CrewRun's."""
+    if (its := identity(manifest)) is None:
+        return None
+    status = manifest.get("status") or {}
+    conditions = status.get("conditions") or []
+    containers = status.get("containerStatuses") or []
+    runner: Manifest = next((c for c in containers if c.get("name") == names.CONTAINER), {})
+    state = runner.get("state") or {}
+    ended = state.get("terminated")
+    waiting = state.get("waiting")
+    started = (ended or state.get("running") or {}).get("startedAt")
+    disruption = _condition(conditions, "DisruptionTarget")
+    scheduled = _condition(conditions, "PodScheduled", "False")
+    return PodView(
+        id=its,
+        phase=status.get("phase", "Pending"),
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+        waiting=(waiting.get("reason", ""), waiting.get("message", "")) if waiting else None,
+        started_at=parse(started) if started else None,
+        terminated=_terminated(ended) if ended else None,
+        disruption=(disruption.get("reason", ""), disruption.get("message", "")) if disruption else None,
+        unschedulable=scheduled.get("message", "")
+        if scheduled and scheduled.get("reason") == "Unschedulable"
+        else None,
+        deleting="deletionTimestamp" in manifest["metadata"],
+    )
+
+
+def _terminated(state: Manifest) -> Terminated:
+    finished = state.get("finishedAt")
+    return Terminated(
+        exit_code=state.get("exitCode", 0),
+        signal=state.get("signal", 0),
+        reason=state.get("reason", ""),
+        message=state.get("message", ""),
+        finished_at=parse(finished) if finished else None,
+    )
+
+
+def _condition(conditions: list[Any], type_: str, status: str = "True") -> Manifest | None:
+    return next((c for c in conditions if c.get("type") == type_ and c.get("status") == status), None)
