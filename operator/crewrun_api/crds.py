@@ -101,7 +101,8 @@ def crd(kind: type[Kind], spec: Schema, status: Schema | None = None) -> Schema:
         "listKind": f"{kind.kind}List",
         "plural": kind.plural,
         "singular": kind.kind.lower(),
-        "categories": ["crewrun"],
+        # Not "crewrun": a category hides the singular of the same name from `kubectl get crewrun NAME`.
+        "categories": ["crewai"],
     }
     if kind.short_names:
         resource_names["shortNames"] = list(kind.short_names)

@@ -8,7 +8,7 @@ encoded into at most 4,000: first the output is cut, then the previews, the task
 import hashlib
 from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from crewrun_api.model import Model
 from crewrun_api.reasons import ExitCode, Outcome, OutputFormat, Reason, TaskState
@@ -18,11 +18,14 @@ RECORD_VERSION = 1
 #: Bounded, so that a record full of nonsense still makes a status that the API server takes.
 Count = Annotated[int, Field(ge=0, le=10**15)]
 _MESSAGE_LIMIT_BYTES = 1000
+_LEAST_MESSAGE_BYTES = 200
 _PREVIEW_LIMIT_BYTES = 80
 
 
 class ModelUsage(Model):
     """What one model was asked and answered, each LLM call counted once."""
+
+    model_config = ConfigDict(extra="ignore")  # as in Usage
 
     model: str = Field(description="The model, as the crew or profile names it.")
     requests: Count = Field(default=0, description="Completed LLM calls.")
@@ -32,7 +35,11 @@ class ModelUsage(Model):
 
 
 class Usage(Model):
-    """LLM calls and tokens, each call counted once, summed over attempts on a run."""
+    """LLM calls and tokens, each call counted once, summed over attempts on a run.
+
+    It stands in statuses too: figures that a newer release added there are not this one's to refuse."""
+
+    model_config = ConfigDict(extra="ignore")
 
     requests: Count = Field(default=0, description="Completed LLM calls.")
     prompt_tokens: Count = Field(default=0, description="Tokens of prompts, cached ones included.")
@@ -118,14 +125,15 @@ def parse(message: str) -> OutcomeRecord | None:
 def encode(record: OutcomeRecord) -> bytes:
     """The record as JSON of at most `RECORD_LIMIT_BYTES`; an output that had to be cut says so."""
     record = record.model_copy(update={"message": cut(record.message, _MESSAGE_LIMIT_BYTES)})
-    for lean in (record, _without_previews(record), _without_tasks(record), _without_models(record)):
+    for lean in (record, _without_previews(record), _without_tasks(record), _without_models(record), _terse(record)):
         if data := _with_fitting_output(lean):
             return data
     raise ValueError(f"an outcome record cannot be brought under {RECORD_LIMIT_BYTES} bytes")
 
 
 def _serialise(record: OutcomeRecord) -> bytes:
-    return record.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True).encode()
+    rest = record.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True, exclude={"version"})
+    return f'{{"version":{record.version},{rest[1:]}'.encode()  # always there, for readers whose default is another
 
 
 def _with_fitting_output(record: OutcomeRecord) -> bytes | None:
@@ -157,6 +165,11 @@ def _without_tasks(record: OutcomeRecord) -> OutcomeRecord:
 def _without_models(record: OutcomeRecord) -> OutcomeRecord:
     usage = record.usage.model_copy(update={"by_model": []})
     return _without_tasks(record).model_copy(update={"usage": usage})
+
+
+def _terse(record: OutcomeRecord) -> OutcomeRecord:
+    """A message of control characters is six times as long in JSON."""
+    return _without_models(record).model_copy(update={"message": cut(record.message, _LEAST_MESSAGE_BYTES)})
 
 
 def preview(text: str) -> str:

@@ -157,9 +157,11 @@ class Applier:
             job = None
         selector = f"{names.LABEL_RUN_UID}={uid},{names.LABEL_ATTEMPT}={attempt}"
         pods: list[Document] = []
+        list_version = 0
         async for page in self._api.pages(paths.pods(namespace), labelSelector=selector):
+            list_version = list_version or int(page["metadata"]["resourceVersion"])
             pods += page["items"]
-        self._store.confirm(uid, attempt, job, pods)
+        self._store.confirm(uid, attempt, job, pods, list_version)
 
     async def _notify(self, run: Manifest, notice: Notice) -> None:
         """Post an event. One that cannot be posted is logged: the status says the same."""

@@ -69,7 +69,7 @@ def _refuse(state: State, refused: Refused) -> Plan:
     told = condition(state.status, ConditionType.ACCEPTED)
     news = told is None or (told.reason, told.message) != (refused.reason, message)
     notices = (Notice("Warning", "NotAccepted", f"{refused.reason}: {message}"),) if news else ()
-    return Plan(status=status, notices=notices)
+    return Plan(status=status, exclusive=True, notices=notices)
 
 
 def _condition(

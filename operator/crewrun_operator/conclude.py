@@ -79,6 +79,7 @@ def _ended(state: State, status: RunStatus, phase: Phase, reason: Reason, messag
 
 
 def _ended_at(state: State, attempt: AttemptStatus, verdict: Verdict) -> datetime:
-    """The container's own end, so that a restart computes the same backoff; never before the attempt."""
+    """The container's own end, so that a restart computes the same backoff; never before the attempt, and
+    not in the future, where the clock of a node may be."""
     begun = parse(attempt.start_time) if attempt.start_time else state.now
-    return max(verdict.at or state.now, begun)
+    return max(min(verdict.at or state.now, state.now), begun)

@@ -12,6 +12,7 @@ from crewrun_operator.finish import end_before_start
 from crewrun_operator.follow import follow
 from crewrun_operator.observed import Observed, Plan
 from crewrun_operator.state import State
+from crewrun_operator.strays import end_strays
 from crewrun_operator.ttl import expire
 from crewrun_operator.waits import back_off
 
@@ -25,6 +26,7 @@ def being_deleted(state: State) -> Plan | None:
 
 POLICIES: tuple[Policy, ...] = (
     being_deleted,
+    end_strays,  # no execution outlives its attempt
     expire,  # an ended run: nothing but its time to live
     follow,  # an open attempt: is it over, does it run, must it stop?
     end_before_start,  # no open attempt: cancelled, or out of time

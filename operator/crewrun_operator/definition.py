@@ -106,7 +106,7 @@ def _task_problems(definition: Mapping[str, Any], path: str) -> Iterator[Problem
             continue
         yield from _required_texts(task, ("description", "expected_output"), where)
         agent = task.get("agent")
-        if agent is not None and agent not in agents:
+        if agent is not None and not (isinstance(agent, str) and agent in agents):
             known = ", ".join(sorted(agents)) or "none"
             yield Problem(f"{where}.agent", f"there is no agent {agent!r}; the definition names {known}")
         if agent is None and not hierarchical:
@@ -125,7 +125,7 @@ def _context_problems(context: Any, earlier: set[str], where: str) -> Iterator[P
         yield Problem(where, "must be a list of names of earlier tasks")
         return
     for index, name in enumerate(context):
-        if name not in earlier:
+        if not (isinstance(name, str) and name in earlier):
             known = ", ".join(sorted(earlier)) or "none"
             yield Problem(f"{where}[{index}]", f"there is no earlier task {name!r}; earlier tasks are {known}")
 

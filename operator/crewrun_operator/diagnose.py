@@ -24,7 +24,7 @@ _DISRUPTIONS = {
 _IMAGE_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
-_SIGKILL = 128 + 9
+_KILLED = frozenset({ExitCode.STOPPED, 128 + 9, 128 + 15})  # how a runner ends whose Pod is deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why an attempt does not run yet. `reason` is None while nothing is known to be wrong."""
+    """Why an attempt does not run yet, and the reason it fails for when it has waited too long."""
 
-    reason: Reason | None
+    reason: Reason
     message: str
+    known: bool = True  # whether something is known to be wrong; a Pod that just takes its time is not
 
 
 def diagnose(pod: PodView | None, job: JobView | None, run_uid: str) -> Verdict | None:
@@ -60,20 +61,25 @@ def diagnose(pod: PodView | None, job: JobView | None, run_uid: str) -> Verdict 
     raise AssertionError("the last diagnoser always knows")
 
 
-def waiting(pod: PodView | None) -> Waiting:
-    """Why the runner of an attempt that is not over does not run yet."""
+def waiting(pod: PodView | None) -> Waiting | None:
+    """Why the runner of an attempt that is not over does not run yet; None when it runs."""
     if pod is None:
-        return Waiting(None, "waiting for the Job controller to make the Pod")
+        message = "the Job controller has made no Pod yet; see `kubectl describe job`"
+        return Waiting(Reason.ATTEMPT_TIMED_OUT, message, known=False)
+    if pod.ran:
+        return None
+    its = f"Pod {pod.id.name}"
     if pod.unschedulable is not None:
-        return Waiting(Reason.UNSCHEDULABLE, f"no node fits Pod {pod.id.name}: {pod.unschedulable}")
+        return Waiting(Reason.UNSCHEDULABLE, f"no node fits {its}: {pod.unschedulable}")
     reason, message = pod.waiting or ("", "")
     if reason in _IMAGE_REASONS:
-        return Waiting(Reason.IMAGE_UNAVAILABLE, f"the image of Pod {pod.id.name} cannot be pulled: {message}")
+        return Waiting(Reason.IMAGE_UNAVAILABLE, f"the image of {its} cannot be pulled: {message}")
     if reason == "CreateContainerConfigError":
-        return Waiting(Reason.MISSING_SECRET, f"Pod {pod.id.name} waits: {message}; it starts when that exists")
+        return Waiting(Reason.MISSING_SECRET, f"{its} waits: {message}; it starts when that exists")
     if reason not in ("", "ContainerCreating", "PodInitializing"):
-        return Waiting(None, f"Pod {pod.id.name} waits: {reason}: {message}")
-    return Waiting(None, f"Pod {pod.id.name} is being started")
+        return Waiting(Reason.RUNNER_CRASHED, f"{its} waits: {reason}: {message}")
+    message = f"{its} is being created; if this lasts, a Secret or volume that it mounts may be missing"
+    return Waiting(Reason.ATTEMPT_TIMED_OUT, f"{message}: see `kubectl describe pod {pod.id.name}`", known=False)
 
 
 def _by_record(pod: PodView, job: JobView | None, run_uid: str) -> Verdict | None:
@@ -83,8 +89,10 @@ def _by_record(pod: PodView, job: JobView | None, run_uid: str) -> Verdict | Non
     if (record.run_uid, record.attempt, record.pod_uid) != (run_uid, pod.id.attempt, pod.id.uid):
         return None
     reason, message = record.reason, record.message
-    if record.outcome is Outcome.STOPPED and (disruption := _disruption(pod)):
-        reason, message = disruption
+    if record.outcome is Outcome.STOPPED and (
+        by := _by_deadline(pod, job, run_uid) or _by_disruption(pod, job, run_uid)
+    ):
+        reason, message = by.reason, by.message
     return Verdict(
         outcome=record.outcome,
         reason=reason,
@@ -108,7 +116,7 @@ def _by_memory(pod: PodView, job: JobView | None, run_uid: str) -> Verdict | Non
 
 
 def _by_deadline(pod: PodView, job: JobView | None, run_uid: str) -> Verdict | None:
-    if job is None or job.finished != "DeadlineExceeded":
+    if job is None or not job.out_of_time:
         return None
     return _failed(pod, Reason.ATTEMPT_TIMED_OUT, "the attempt was stopped at its deadline by its Job")
 
@@ -136,9 +144,9 @@ def _by_phase(pod: PodView, job: JobView | None, run_uid: str) -> Verdict:
 
 _DIAGNOSERS: tuple[Callable[[PodView, JobView | None, str], Verdict | None], ...] = (
     _by_record,
+    _by_memory,  # what the kernel did is known, whoever deletes the Pod later
+    _by_deadline,  # the Job controller deletes the Pod: nobody else interrupted it
     _by_disruption,
-    _by_memory,
-    _by_deadline,
     _by_exit,
     _by_phase,
 )
@@ -146,10 +154,9 @@ _DIAGNOSERS: tuple[Callable[[PodView, JobView | None, str], Verdict | None], ...
 
 def _by_job(job: JobView) -> Verdict:
     """A Job that finished, and no Pod of it is left to ask."""
-    deadline = job.finished == "DeadlineExceeded"
     return Verdict(
         outcome=Outcome.FAILED,
-        reason=Reason.ATTEMPT_TIMED_OUT if deadline else Reason.RUNNER_LOST,
+        reason=Reason.ATTEMPT_TIMED_OUT if job.out_of_time else Reason.RUNNER_LOST,
         message=f"Job {job.id.name} ended ({job.finished}) and its Pod is gone with the outcome record",
     )
 
@@ -161,7 +168,7 @@ def _disruption(pod: PodView) -> tuple[Reason, str] | None:
         return _DISRUPTIONS.get(reason, Reason.EVICTED), f"Pod {pod.id.name} was interrupted ({reason}): {message}"
     if pod.reason in ("Evicted", "Preempting"):
         return Reason.EVICTED, f"Pod {pod.id.name} was evicted: {pod.message}"
-    killed = pod.terminated is None or pod.terminated.exit_code in (ExitCode.STOPPED, _SIGKILL)
+    killed = pod.terminated is None or pod.terminated.exit_code in _KILLED
     if (pod.deleting or pod.gone) and killed:
         return Reason.POD_DELETED, f"Pod {pod.id.name} was deleted"
     return None

@@ -29,7 +29,7 @@ def stop_request(state: State, waiting: Waiting | None = None) -> StopRequest | 
     if (due := out_of_time_at(state)) and due <= state.now:
         seconds = state.settings.timeout_seconds
         return StopRequest(Reason.TIMED_OUT, f"the run did not end within spec.timeoutSeconds ({seconds} s)")
-    if waiting and waiting.reason and (due := start_deadline_at(state)) and due <= state.now:
+    if waiting and (due := start_deadline_at(state)) and due <= state.now:
         seconds = state.settings.start_deadline_seconds
         message = f"no runner started within spec.startDeadlineSeconds ({seconds} s): {waiting.message}"
         return StopRequest(waiting.reason, message)

@@ -21,6 +21,8 @@ from crewrun_operator.views import JobView, PodView
 #: A change that is mere progress is written at most this soon after the attempt was recorded, so that a
 #: run that is over in a moment costs no write for having been Running.
 _PROGRESS_AFTER = timedelta(seconds=1)
+#: A start that takes longer than this is told of, even if nobody knows what is wrong.
+_SLOW_AFTER = timedelta(seconds=10)
 
 
 def follow(state: State) -> Plan | None:
@@ -29,14 +31,14 @@ def follow(state: State) -> Plan | None:
     if attempt is None:
         return None
     job, pod = state.job(attempt.number), state.pod(attempt)
-    holdup = None if pod is not None and pod.ran else waiting(pod)
+    holdup = waiting(pod)
     stop = stop_request(state, holdup)
     if job is None and pod is None:
         return _without_job(state, attempt, stop)
     if pod is None and job is not None and job.finished and not _confirmed(state, attempt.number, job):
         return Plan(confirm=attempt.number)
     if verdict := diagnose(pod, job, state.uid):
-        return conclude(state, attempt, verdict, stop or stop_request(state, _last_holdup(pod)))
+        return conclude(state, attempt, verdict, stop)
     return _go_on(state, attempt, pod, holdup, stop)
 
 
@@ -81,14 +83,22 @@ def _go_on(
         status = state.settled(status, Phase.CANCELLING, stop.reason, f"{stop.message}; stopping the runner")
         if pod is None or not (pod.deleting or pod.gone):
             action = Stop(attempt.job, pod.id.name if pod else None, pod.id.uid if pod else None)
-    elif holdup is not None:
-        status = state.settled(status, Phase.STARTING, holdup.reason or Phase.STARTING, holdup.message)
-    else:
+    elif holdup is None:
         status = state.settled(status, Phase.RUNNING, Phase.RUNNING, f"attempt {attempt.number} is running")
-    deadlines = earliest(out_of_time_at(state), start_deadline_at(state) if holdup else None)
-    if stop is None and (later := _too_early(state, attempt)) and _mere_progress(state, status):
-        return Plan(again_at=earliest(later, deadlines))
-    return Plan(status=status, stop=action, again_at=None if stop else deadlines)
+    elif holdup.known:
+        status = state.settled(status, Phase.STARTING, holdup.reason, holdup.message)
+    elif not _younger(state, attempt, _SLOW_AFTER):
+        status = state.settled(status, Phase.STARTING, Phase.STARTING, holdup.message)
+    if stop is not None:
+        return Plan(status=status, exclusive=True, stop=action)
+    again_at = earliest(
+        out_of_time_at(state),
+        start_deadline_at(state) if holdup else None,
+        _younger(state, attempt, _SLOW_AFTER) if holdup else None,
+    )
+    if (later := _younger(state, attempt, _PROGRESS_AFTER)) and _mere_progress(status):
+        return Plan(again_at=earliest(later, again_at))
+    return Plan(status=status, exclusive=True, again_at=again_at)
 
 
 def _seen(status: RunStatus, attempt: AttemptStatus, pod: PodView | None) -> RunStatus:
@@ -100,15 +110,16 @@ def _seen(status: RunStatus, attempt: AttemptStatus, pod: PodView | None) -> Run
     return with_attempt(status, seen)
 
 
-def _too_early(state: State, attempt: AttemptStatus) -> datetime | None:
+def _younger(state: State, attempt: AttemptStatus, age: timedelta) -> datetime | None:
+    """When the attempt reaches this age; None if it has."""
     if attempt.start_time is None:
         return None
-    due = parse(attempt.start_time) + _PROGRESS_AFTER
+    due = parse(attempt.start_time) + age
     return due if due > state.now else None
 
 
-def _mere_progress(state: State, status: RunStatus) -> bool:
-    """Whether the change tells nothing that somebody has to act on."""
+def _mere_progress(status: RunStatus) -> bool:
+    """Whether the status tells nothing that somebody has to act on."""
     told = condition(status, ConditionType.SUCCEEDED)
     return told is not None and told.reason in (Phase.STARTING, Phase.RUNNING)
 
@@ -116,8 +127,3 @@ def _mere_progress(state: State, status: RunStatus) -> bool:
 def _confirmed(state: State, attempt: int, job: JobView | None) -> bool:
     """Whether the API server itself was asked about this attempt, and its Job is still as it was then."""
     return state.observed.confirmed.get(attempt) == (job.id.version if job else 0)
-
-
-def _last_holdup(pod: PodView | None) -> Waiting | None:
-    """Why a Pod that ended without its runner had been waiting."""
-    return None if pod is None or pod.ran else waiting(pod)

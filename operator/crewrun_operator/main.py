@@ -24,6 +24,8 @@ from crewrun_operator.store import Store
 
 log = structlog.get_logger(__name__)
 
+_SIGNAL = "signal"
+
 
 async def run(settings: OperatorSettings) -> None:
     """Run the operator until a signal comes or a part of it fails."""
@@ -31,18 +33,17 @@ async def run(settings: OperatorSettings) -> None:
     api = Api(await _configuration(), metrics)
     store = Store(settings.defaults)
     controller = Controller(settings, api, store, metrics)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     http = web.AppRunner(application(settings, controller, store, metrics), access_log=None)
     await http.setup()
     site = web.TCPSite(http, settings.http_host, settings.http_port)
     await site.start()
-    log.info("started", probes=f"http://{settings.http_host}:{settings.http_port}", workers=settings.workers)
+    address, port = http.addresses[0][:2]
+    log.info("started", probes=f"http://{address}:{port}", workers=settings.workers)
+    watching = asyncio.Event()
     parts = {
-        asyncio.create_task(_watch(settings, store, controller, stop), name="watches"),
+        asyncio.create_task(_watch(settings, store, controller, watching), name="watches"),
         asyncio.create_task(controller.run(), name="controller"),
-        asyncio.create_task(stop.wait(), name="signal"),
+        asyncio.create_task(_signal(watching), name=_SIGNAL),
     }
     done, running = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
     for part in running:
@@ -51,11 +52,20 @@ async def run(settings: OperatorSettings) -> None:
     await http.cleanup()
     await api.close()
     for part in done:
-        if part.get_name() != "signal":
+        if part.get_name() != _SIGNAL:
             raise RuntimeError(f"the {part.get_name()} ended; starting again is safe") from part.exception()
 
 
-async def _watch(settings: OperatorSettings, store: Store, controller: Controller, stop: asyncio.Event) -> None:
+async def _signal(watching: asyncio.Event) -> None:
+    """Wait for SIGTERM or SIGINT. kopf sets handlers of its own that end slowly; ours replace them."""
+    await watching.wait()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+async def _watch(settings: OperatorSettings, store: Store, controller: Controller, ready: asyncio.Event) -> None:
     registry = kopf.OperatorRegistry()
     feed.register(registry, store, controller.seen)
     kopf_settings = kopf.OperatorSettings()
@@ -66,7 +76,7 @@ async def _watch(settings: OperatorSettings, store: Store, controller: Controlle
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
-        stop_flag=stop,
+        ready_flag=ready,
     )
 
 

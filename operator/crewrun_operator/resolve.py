@@ -40,7 +40,7 @@ def _stronger(field: str, weak: Any, strong: Any) -> Any:
             **weak,
             **{key: _stronger(key, weak.get(key), value) for key, value in strong.items()},
         }
-    if field in _IDENTITIES and weak:
+    if field in _IDENTITIES and isinstance(weak, list):  # a label may be called `env` too
         taken = {_identity(field, item) for item in strong}
         return [*(item for item in weak if _identity(field, item) not in taken), *strong]
     return strong

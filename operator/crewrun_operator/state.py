@@ -11,7 +11,7 @@ from crewrun_api.resolved import AttemptSettings
 from crewrun_api.run import AttemptStatus, RunStatus
 from crewrun_operator.job import attempt_settings
 from crewrun_operator.observed import Observed, Payload
-from crewrun_operator.status import settle
+from crewrun_operator.status import bounded, settle
 from crewrun_operator.validate import Accepted, Refused, accept
 from crewrun_operator.views import JobView, PodView
 
@@ -91,4 +91,4 @@ class State:
         return payload if accepted is None or accepted.digest == payload.digest else None
 
     def settled(self, status: RunStatus, phase: Phase, reason: str, message: str) -> RunStatus:
-        return settle(status, phase, reason, message, self.now, self.generation)
+        return bounded(settle(status, phase, reason, message, self.now, self.generation))

@@ -14,6 +14,8 @@ _KEPT_ATTEMPTS = 10
 _KEPT_TASKS = 50
 _MESSAGE_LIMIT_BYTES = 1000
 _OUTPUT_LIMIT_BYTES = 4096
+_STATUS_LIMIT_BYTES = 10_000
+_SHORT_MESSAGE_BYTES = 200
 _VERDICTS = {Phase.SUCCEEDED: "True", Phase.FAILED: "False", Phase.CANCELLED: "False"}
 
 
@@ -68,6 +70,8 @@ def condition(status: RunStatus, type_: ConditionType) -> Condition | None:
 
 def with_attempt(status: RunStatus, attempt: AttemptStatus) -> RunStatus:
     """The status with this attempt added, or put in place of the one with its number."""
+    if attempt.message:
+        attempt = attempt.model_copy(update={"message": cut(attempt.message, _MESSAGE_LIMIT_BYTES)})
     others = [each for each in status.attempts if each.number != attempt.number]
     attempts = sorted([*others, attempt], key=lambda each: each.number)[-_KEPT_ATTEMPTS:]
     return status.model_copy(update={"attempts": attempts, "attempt_count": max(status.attempt_count, attempt.number)})
@@ -123,6 +127,40 @@ _COUNTS = {"requests", "prompt_tokens", "cached_prompt_tokens", "completion_toke
 
 def _sums(one: object, other: object, fields: Iterable[str]) -> dict[str, int]:
     return {field: getattr(one, field) + getattr(other, field) for field in fields}
+
+
+def bounded(status: RunStatus) -> RunStatus:
+    """The status with no more words than fit `_STATUS_LIMIT_BYTES`: those of earlier attempts go first. What
+    cannot be had elsewhere (output, figures, reasons, the newest attempt) stays, even if that is too much."""
+    for shorten in (_short_attempts, _without_previews, _short_conditions):
+        if len(status.model_dump_json(by_alias=True, exclude_none=True)) <= _STATUS_LIMIT_BYTES:
+            break
+        status = shorten(status)
+    return status
+
+
+def _short_attempts(status: RunStatus) -> RunStatus:
+    earlier = [
+        attempt.model_copy(
+            update={
+                "message": cut(attempt.message, _SHORT_MESSAGE_BYTES) if attempt.message else None,
+                "usage": attempt.usage.model_copy(update={"by_model": []}) if attempt.usage else None,
+            }
+        )
+        for attempt in status.attempts[:-1]
+    ]
+    return status.model_copy(update={"attempts": [*earlier, *status.attempts[-1:]]})
+
+
+def _without_previews(status: RunStatus) -> RunStatus:
+    return status.model_copy(update={"tasks": [task.model_copy(update={"preview": ""}) for task in status.tasks]})
+
+
+def _short_conditions(status: RunStatus) -> RunStatus:
+    conditions = [
+        each.model_copy(update={"message": cut(each.message, _SHORT_MESSAGE_BYTES)}) for each in status.conditions
+    ]
+    return status.model_copy(update={"conditions": conditions})
 
 
 def as_document(status: RunStatus) -> dict[str, Any]:

@@ -153,8 +153,10 @@ class Store:
         """Remember that the API server did not take the Job of this attempt."""
         self._states[run_uid].refusals[attempt] = refusal
 
-    def confirm(self, run_uid: str, attempt: int, job: Manifest | None, pods: Iterable[Manifest]) -> None:
-        """What the API server itself said about an attempt, just now."""
+    def confirm(
+        self, run_uid: str, attempt: int, job: Manifest | None, pods: Iterable[Manifest], list_version: int
+    ) -> None:
+        """What the API server itself said about an attempt, just now; its Pods were listed at this version."""
         state, live = self._states[run_uid], list(pods)
         if job is not None:
             self.put_job(job)
@@ -164,7 +166,7 @@ class Store:
             self.put_pod(pod)
         uids = {pod["metadata"]["uid"] for pod in live}
         for uid, pod_ in state.pods.items():
-            if pod_.id.attempt == attempt and uid not in uids:
+            if pod_.id.attempt == attempt and uid not in uids and pod_.id.version <= list_version:
                 state.pods[uid] = pod_.as_gone()
         state.confirmed[attempt] = version(job) if job is not None else 0
 

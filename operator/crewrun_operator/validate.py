@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import jsonschema
 from pydantic import ValidationError
+from referencing import Registry
 
 from crewrun_api import names
 from crewrun_api.kinds import CrewSpec, ProfileSpec
@@ -138,7 +139,13 @@ def _schema_problems(schema: Mapping[str, Any], inputs: Mapping[str, Any], path:
     except jsonschema.SchemaError as error:
         where = ".".join([f"{path}.inputSchema", *map(str, error.absolute_path)])
         raise Refused(AcceptedReason.INVALID_CREW, Problem(where, error.message)) from None
-    errors = jsonschema.Draft202012Validator(dict(schema)).iter_errors(dict(inputs))
+    # An empty registry: the default one would fetch what `$ref` names, from within the operator's network.
+    validator = jsonschema.Draft202012Validator(dict(schema), registry=Registry())
+    try:
+        errors = list(validator.iter_errors(dict(inputs)))
+    except Exception as error:  # a schema that is well formed may still lead nowhere, or in circles
+        message = f"cannot be applied: {type(error).__name__}: {error}"
+        raise Refused(AcceptedReason.INVALID_CREW, Problem(f"{path}.inputSchema", message)) from None
     found: list[Problem] = []
     for problem in errors:
         where = ".".join(["spec.inputs", *map(str, problem.absolute_path)])

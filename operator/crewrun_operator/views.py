@@ -38,6 +38,7 @@ class JobView:
     settings: str
     finished: str | None = None  # the reason of its condition Failed or Complete
     message: str = ""
+    out_of_time: bool = False  # it reached activeDeadlineSeconds; `finished` follows when its Pod has ended
     deleting: bool = False
 
 
@@ -124,13 +125,16 @@ def job_view(manifest: Manifest) -> JobView | None:
     metadata = manifest["metadata"]
     owners = [o["uid"] for o in metadata.get("ownerReferences") or [] if o.get("controller")]
     conditions = (manifest.get("status") or {}).get("conditions") or []
-    end = _condition(conditions, "Failed") or _condition(conditions, "Complete")
+    failed = _condition(conditions, "Failed")
+    end = failed or _condition(conditions, "Complete")
+    failing = failed or _condition(conditions, "FailureTarget") or {}
     return JobView(
         id=its,
         owner_uid=owners[0] if owners else "",
         settings=(metadata.get("annotations") or {}).get(names.ANNOTATION_SETTINGS, ""),
         finished=(end.get("reason") or end["type"]) if end else None,
         message=end.get("message", "") if end else "",
+        out_of_time=failing.get("reason") == "DeadlineExceeded",
         deleting="deletionTimestamp" in metadata,
     )
 

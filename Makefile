@@ -1,0 +1,118 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+UV := .uv/bin/uv
+PY := .venv/bin/python
+CODE := $(CURDIR)/operator:$(CURDIR)/runner-image:$(CURDIR)
+CLUSTER_NAME ?= crewrun
+IMAGES := build/images
+DEVCLUSTER = $(PY) -m devcluster
+export PYTHONPATH := $(CODE)
+
+##@ The two commands
+demo: install ## Start a cluster, install CrewRun, run the example crew, show its result
+	@$(PY) examples/research/demo.py --name $(CLUSTER_NAME)
+
+test: lint verify unit runner-test integration e2e ## Everything: lint, types, unit, integration, end to end
+
+##@ Inner loop
+lint: .venv/.synced ## Style, types, and who may import whom
+	@echo "== lint"
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+
+format: .venv/.synced ## Put the code in its style
+	@.venv/bin/ruff check --fix-only -q .
+	@.venv/bin/ruff format .
+
+unit: .venv/.synced ## Unit tests (seconds)
+	@echo "== unit"
+	@.venv/bin/pytest tests/unit -q
+
+runner-test: .venv/.synced .venv-runner/.synced ## The runner with the real crewai, against the scripted LLM
+	@echo "== runner, with crewai"
+	@.venv-runner/bin/python -m pytest tests/runner -q
+
+integration: .venv/.synced ## A real API server, no node: CRDs, operator, 200 runs with kwok
+	@echo "== integration"
+	@.venv/bin/pytest tests/integration -v
+
+e2e: install ## A real kubelet: Pods, Secrets, failures, kills
+	@echo "== end to end"
+	@KUBECONFIG=$$($(DEVCLUSTER) kubeconfig --name $(CLUSTER_NAME)) .venv/bin/pytest tests/e2e -v
+
+run: .venv/.synced ## The operator on this machine, against the cluster of `make cluster`
+	@KUBECONFIG=$$($(DEVCLUSTER) kubeconfig --name $(CLUSTER_NAME)) \
+	  CREWRUN_RUNNER_IMAGE=localhost/crewrun-runner:dev CREWRUN_HTTP_HOST=127.0.0.1 $(PY) -m crewrun_operator
+
+##@ Cluster
+cluster: .venv/.synced ## Start the development cluster, or find it ready
+	@$(DEVCLUSTER) up --name $(CLUSTER_NAME)
+
+image: $(IMAGES)/runner.tar $(IMAGES)/operator.tar $(IMAGES)/testing.tar ## Build the three images
+
+install: cluster image ## Load the images and install the chart
+	@$(DEVCLUSTER) load --name $(CLUSTER_NAME) $(IMAGES)/runner.tar $(IMAGES)/operator.tar $(IMAGES)/testing.tar
+	@$(PY) -m devcluster.install --name $(CLUSTER_NAME) --operator-archive $(IMAGES)/operator.tar
+
+demo-down: .venv/.synced ## Remove the cluster and all that the demo made
+	@$(DEVCLUSTER) down --name $(CLUSTER_NAME)
+
+##@ Generated files
+generate: .venv/.synced ## Write CRDs and the field reference from the models
+	@$(PY) -m crewrun_api.generate
+
+verify: .venv/.synced ## Fail when a generated file is not what the models say, or the chart does not lint
+	@echo "== verify"
+	@$(PY) -m crewrun_api.generate --check
+	@$$($(DEVCLUSTER) tool helm) lint --strict --quiet charts/crewrun
+
+lock: $(UV) ## Lock every requirement with its hashes
+	@echo "uv>=0.9,<1" | $(UV) pip compile - $(LOCK) -o requirements/uv.txt
+	@$(UV) pip compile pyproject.toml --extra operator --extra testing --group dev $(LOCK) -o requirements/dev.txt
+	@$(UV) pip compile pyproject.toml --extra operator -c requirements/dev.txt $(LOCK) -o requirements/operator.txt
+	@$(UV) pip compile pyproject.toml --extra testing -c requirements/dev.txt $(LOCK) -o requirements/testing.txt
+LOCK := --universal --python-version 3.11 --generate-hashes --no-header --quiet
+
+##@ Housekeeping
+clean: ## Remove environments and build output; the cluster and the cache stay
+	@rm -rf .venv .venv-runner .uv build
+
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo test lint format unit runner-test integration e2e run cluster image install demo-down generate verify lock clean help FORCE
+
+# A bare Debian has no venv module: when root, its package is installed; otherwise the message names it.
+$(UV): requirements/uv.txt
+	@echo "== installing uv"
+	@rm -rf .uv
+	@$(PYTHON) -m venv .uv >/dev/null || { rm -rf .uv; apt-get update -q && apt-get install -q -y python3-venv && $(PYTHON) -m venv .uv; }
+	@.uv/bin/pip install --quiet --require-hashes -r requirements/uv.txt
+	@touch $@
+
+# The packages are staged for the Python of the base image; building itself needs no network.
+$(IMAGES)/%.tar: FORCE .venv/.synced
+	@base=$$($(DEVCLUSTER) base-image); \
+	case $$base in python:*) version=$${base#python:}; version=$${version%%-*};; *) version=3.11;; esac; \
+	$(PY) runner-image/stage.py $* --python-version $$version --output build/context/$*; \
+	$(DEVCLUSTER) build-image --file build/context/$*/Dockerfile --context build/context/$* \
+	  --tag localhost/crewrun-$*:dev --build-arg BASE=$$base --output $@
+FORCE:
+
+.venv/.synced: requirements/dev.txt $(UV)
+	@echo "== installing the development environment"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv
+	@$(UV) pip sync --quiet --python .venv --require-hashes requirements/dev.txt
+	@touch $@
+
+.venv-runner/.synced: requirements/runner-test.txt $(UV)
+	@echo "== installing crewai for the runner's own tests"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-runner
+	@$(UV) pip sync --quiet --python .venv-runner --require-hashes requirements/runner-test.txt
+	@touch $@

@@ -1,0 +1,9 @@
+"""The runner: loads one crew, runs it once, and says truthfully how that ended.
+
+Its two files and its environment come from the operator (`crewrun_api.names`), its answer is the outcome
+record in the container's termination message. Only `crew` and what it imports know crewai, and they are
+imported late: a wrong digest or a crew that cannot run costs milliseconds and no token.
+
+    payload, definition, settings, failures, ledger, record, redaction: decide, without I/O
+    crew, listener, streams, ending, __main__: the edges
+"""

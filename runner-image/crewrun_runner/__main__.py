@@ -1,0 +1,69 @@
+"""`python -m crewrun_runner`: one attempt of one run, from the mounted files to the outcome record."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from crewrun_api import names
+from crewrun_api.reasons import ExitCode, Reason
+from crewrun_runner import failures
+from crewrun_runner.ending import Ending
+from crewrun_runner.failures import Failure
+from crewrun_runner.payload import ENV_TERMINATION_LOG, execution, read
+from crewrun_runner.record import End
+from crewrun_runner.redaction import Redactor, secret_values
+from crewrun_runner.refusal import Refusal
+from crewrun_runner.streams import Streams
+
+#: crewai reads these when it is imported. The image sets them too; nothing a manifest says turns them on.
+_CREWAI = {
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_DISABLE_TRACKING": "true",
+    "CREWAI_DISABLE_VERSION_CHECK": "true",
+    "CREWAI_TRACING_ENABLED": "false",
+    "OTEL_SDK_DISABLED": "true",
+    # Otherwise a definition could name any function as a callback.
+    "CREWAI_DESERIALIZE_CALLBACKS": "",
+    # Rich breaks lines to the terminal's width, and a secret torn in two is not found again.
+    "COLUMNS": "200",
+}
+
+
+def main() -> int:
+    """Only returns when there is no identity to write a record with."""
+    os.environ.update(_CREWAI)
+    try:
+        me = execution(os.environ)
+    except (KeyError, ValueError) as error:
+        print(f"not started by the operator: {type(error).__name__}: {error}", file=sys.stderr)
+        return ExitCode.INTERNAL
+    payload, refusal = None, None
+    try:
+        payload = read(os.environ)
+    except Refusal as found:
+        refusal = found
+    secrets = [secret.name for secret in payload.spec.secrets if secret.name] if payload else []
+    redact = Redactor(secret_values(os.environ, secrets))
+    streams = Streams(redact)
+    log = streams.log(me)
+    target = Path(os.environ.get(ENV_TERMINATION_LOG, names.TERMINATION_LOG))
+    ending = Ending(me, streams, log, redact, target)
+    ending.watch_signals()
+    log("runner_started")
+    if payload is None or refusal is not None:
+        ending.end(End.failed(failures.loading(refusal or Refusal(Reason.RUNNER_CRASHED, "no payload"))))
+    ending.watch_deadline(payload.spec.attempt_timeout_seconds)
+    try:
+        from crewrun_runner import run  # imports crewai
+
+        ending.end(run.attempt(payload, ending, log))
+    except BaseException as error:  # also when something in the process wants to exit
+        traceback.print_exc()
+        step = "HOME and /tmp must be writable" if isinstance(error, OSError) else "please report this with its log"
+        text = f"the runner failed: {type(error).__name__}: {error}; {step}"
+        ending.end(End.failed(Failure(Reason.RUNNER_CRASHED, text, type(error).__name__)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

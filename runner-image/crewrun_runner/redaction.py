@@ -1,0 +1,40 @@
+"""Secret values never leave the process: whatever is written goes through a `Redactor` first.
+
+Values are known by the names of their variables, so this works wherever a value turns up: in an error that a
+provider echoes, in a traceback, in a model's answer. Purely computational.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote
+
+MASK = "[redacted]"
+#: Shorter values would mask ordinary words and digits.
+_SHORTEST = 6
+_SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+
+
+def secret_values(environ: Mapping[str, str], names: Iterable[str]) -> set[str]:
+    """The values of the variables `names` and of those whose own names say that they are secret."""
+    listed = set(names)
+    return {value for name, value in environ.items() if name in listed or _SECRET_NAME.search(name)}
+
+
+class Redactor:
+    """Replaces secret values in text, also as JSON or a URL would spell them. What comes out can be encoded:
+    a model may answer with half a surrogate pair, and no record may be lost to that."""
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        spellings: set[str] = set()
+        for value in values:
+            for part in {value, value.strip(), *value.splitlines()}:
+                if len(part) >= _SHORTEST:
+                    spellings |= {part, json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1]}
+                    spellings |= {quote(part), quote(part, safe="")}
+        longest_first = sorted(spellings, key=lambda text: (-len(text), text))
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def __call__(self, text: str) -> str:
+        text = text.encode(errors="replace").decode()
+        return self._pattern.sub(MASK, text) if self._pattern else text

@@ -1,0 +1,69 @@
+"""One control plane without a node for all integration tests; kwok ends the Pods."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.kube import Kube
+from tests.support.operator import Operator
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+def devcluster(*arguments: str) -> str:
+    command = [sys.executable, "-m", "devcluster", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def audit_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("audit") / "audit.log"
+
+
+@pytest.fixture(scope="session")
+def kube(tmp_path_factory: pytest.TempPathFactory, audit_log: Path) -> Iterator[Kube]:
+    state = tmp_path_factory.mktemp("cluster") / "state"
+    cluster = ["--name", f"it-{tmp_path_factory.getbasetemp().name}", "--state-dir", str(state)]
+    audit = [
+        f"--apiserver-arg=audit-policy-file={HERE / 'audit-policy.yaml'}",
+        f"--apiserver-arg=audit-log-path={audit_log}",
+    ]
+    kwok = ["--kwok-config", str(HERE / "kwok-stages.yaml"), "--kwok-nodes", "4"]
+    devcluster("up", "--size", "control-plane", *cluster, *audit, *kwok)
+    try:
+        kube = Kube(Path(devcluster("kubeconfig", *cluster)), devcluster("tool", "kubectl"))
+        kube.kubectl("apply", "-f", str(ROOT / "crds"))
+        kube.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        yield kube
+    finally:
+        devcluster("down", *cluster)
+
+
+@pytest.fixture(scope="session")
+def operator(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    with Operator(kube.kubeconfig, tmp_path_factory.mktemp("operator") / "operator.log") as running:
+        yield running
+
+
+@pytest.fixture
+def space(kube: Kube, request: pytest.FixtureRequest) -> Kube:
+    """A namespace for one test."""
+    name = request.node.name.split("[")[0].replace("_", "-").removeprefix("test-")[:50].strip("-")
+    return kube.within(f"{name}-{abs(hash(request.node.name)) % 10000}")
+
+
+def writes(audit_log: Path, namespaces: set[str]) -> list[tuple[str, str]]:
+    """Verb and resource of each of the operator's writes in these namespaces, as the API server logged them."""
+    found = []
+    for line in audit_log.read_text().splitlines():
+        event = json.loads(line)
+        target = event.get("objectRef", {})
+        if event.get("userAgent") == "crewrun-operator" and target.get("namespace") in namespaces:
+            resource = "/".join(part for part in (target["resource"], target.get("subresource")) if part)
+            found.append((event["verb"], resource))
+    return found

@@ -1,0 +1,61 @@
+"""Signals, deadlines, and what must not end a run."""
+
+import time
+
+import pytest
+
+from crewrun_api.reasons import ExitCode, Outcome, Reason, TaskState
+from crewrun_testing import ThreadedLLM
+from tests.runner.harness import Runner, crew, task
+
+
+def wait_for(condition: object, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.01)
+
+
+def test_sigterm_in_an_llm_call_ends_at_once_with_a_record(runner: Runner, llm: ThreadedLLM) -> None:
+    llm.set_script({"rules": [{"match": {"user": "Do report"}, "replies": [{"text": "late", "delaySeconds": 30}]}]})
+    running = runner.start(crew(task("facts", "researcher"), task("report")))
+    wait_for(lambda: llm.ledger.totals.calls == 2)
+    told = time.monotonic()
+    running.stop()
+    finished = running.finish()
+    end = finished.end
+    assert time.monotonic() - told < 1
+    assert (finished.exit_code, end.outcome, end.reason) == (ExitCode.STOPPED, Outcome.STOPPED, Reason.CANCELLED)
+    assert end.message == "stopped by SIGTERM before it finished"
+    assert [record.state for record in end.tasks] == [TaskState.SUCCEEDED, TaskState.PENDING]
+    assert (end.usage.requests, end.usage.total_tokens) == (1, llm.ledger.totals.total_tokens)
+    assert end.usage.incomplete  # the provider may bill the call that was given up
+    assert finished.lines[-1]["event"] == "run_stopped"
+
+
+@pytest.mark.parametrize("moment", [0.02, 0.3, 0.7, 1.2])
+def test_sigterm_while_starting_leaves_a_record(runner: Runner, llm: ThreadedLLM, moment: float) -> None:
+    llm.set_script({"default": {"text": "late", "delaySeconds": 30}})
+    running = runner.start(crew())
+    wait_for((running.folder / "stdout").read_bytes)
+    time.sleep(moment)
+    running.stop()
+    finished = running.finish()
+    assert (finished.exit_code, finished.end.reason) == (ExitCode.STOPPED, Reason.CANCELLED)
+
+
+def test_the_deadline_of_an_attempt_ends_it_in_an_llm_call(runner: Runner, llm: ThreadedLLM) -> None:
+    llm.set_script({"default": {"text": "late", "delaySeconds": 60}})
+    finished = runner.run(crew(), attemptTimeoutSeconds=8)
+    assert (finished.exit_code, finished.end.reason) == (ExitCode.TASK_FAILED, Reason.ATTEMPT_TIMED_OUT)
+    assert 8 <= finished.seconds < 10
+    assert finished.end.message == "not finished after 8 s (attemptTimeoutSeconds)"
+
+
+def test_a_tool_or_library_that_exits_does_not_look_like_success(runner: Runner, llm: ThreadedLLM) -> None:
+    """CrewAI's telemetry, when it is on, answers SIGTERM by exiting 0."""
+    llm.set_script({"default": {"text": "late", "delaySeconds": 30}})
+    running = runner.start(crew(), env={"CREWAI_DISABLE_TELEMETRY": "false", "OTEL_SDK_DISABLED": "false"})
+    wait_for(lambda: llm.ledger.totals.calls == 1)
+    running.stop()
+    assert running.finish().exit_code == ExitCode.STOPPED

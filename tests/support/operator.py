@@ -1,0 +1,88 @@
+"""The operator as a process of the test's own: started, asked, killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+_START_SECONDS = 30
+_ROOT = Path(__file__).parents[2]
+
+
+class Operator:
+    """`python -m crewrun_operator`, or another module that runs it, against a kubeconfig."""
+
+    def __init__(self, kubeconfig: Path, log: Path, module: str = "crewrun_operator", **settings: str) -> None:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(_ROOT / "operator"), str(_ROOT)]),
+            "KUBECONFIG": str(kubeconfig),
+            "CREWRUN_RUNNER_IMAGE": "localhost/crewrun-runner:dev",
+            "CREWRUN_HTTP_HOST": "127.0.0.1",
+            "CREWRUN_HTTP_PORT": "0",
+            **settings,
+        }
+        self.log = log
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module], env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def __enter__(self) -> "Operator":
+        return self.await_ready()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def await_ready(self) -> "Operator":
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"the operator ended at once: {self.log.read_text()}"
+            if (url := self._url()) and self._ok(f"{url}/readyz"):
+                return self
+            time.sleep(0.05)  # a process that starts offers nothing to wait for but its port
+        raise AssertionError(f"the operator is not ready after {_START_SECONDS} s: {self.log.read_text()}")
+
+    def await_death(self, seconds: int = 60) -> int:
+        """The exit status of an operator that something kills."""
+        return self.process.wait(timeout=seconds)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples with these labels."""
+        with urllib.request.urlopen(f"{self._url()}/metrics", timeout=10) as response:
+            families = text_string_to_metric_families(response.read().decode())
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(s.value for s in samples if labels.items() <= s.labels.items())
+
+    def _url(self) -> str | None:
+        """Where the operator serves: it says so in its first log line."""
+        for line in self.log.read_text().splitlines():
+            if '"probes"' in line:
+                return line.split('"probes": "', 1)[1].split('"', 1)[0]
+        return None
+
+    @staticmethod
+    def _ok(url: str) -> bool:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as response:
+                return bool(response.status == 200)
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            return False

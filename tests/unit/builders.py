@@ -1,0 +1,370 @@
+"""Builders of what the operator sees: runs, crews, profiles, Jobs, Pods and outcome records.
+
+Each starts from something that works and ends in `.build()`. `Scene` puts them into a real store and carries
+plans out the way `apply` does, without any API server.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from crewrun_api import names
+from crewrun_api.outcome import ModelUsage, OutcomeRecord, OutputRecord, TaskRecord, Usage, encode
+from crewrun_api.reasons import ExitCode, Outcome, Reason, TaskState
+from crewrun_api.run import RunStatus
+from crewrun_operator.decide import decide
+from crewrun_operator.job import build_job
+from crewrun_operator.observed import Observed, Payload, Plan, Refusal
+from crewrun_operator.status import as_document
+from crewrun_operator.store import Store, key_of
+from crewrun_operator.times import stamp
+
+NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+NAMESPACE = "team-a"
+RUN_UID = "0f3ab111-1111-4111-8111-111111111111"
+DEFAULTS: dict[str, Any] = {"pod": {"image": "runner:1", "imagePullPolicy": "IfNotPresent"}}
+DEFINITION: dict[str, Any] = {
+    "agents": {"writer": {"role": "Writer", "goal": "Explain {topic}", "backstory": "Brief."}},
+    "tasks": [
+        {"name": "facts", "description": "List facts about {topic}.", "expected_output": "Facts.", "agent": "writer"},
+        {"name": "report", "description": "Write.", "expected_output": "A page.", "agent": "writer"},
+    ],
+}
+
+
+def pod_uid(attempt: int, execution: int = 1) -> str:
+    return f"aaaaaaaa-{attempt:04}-4000-8000-{execution:012}"
+
+
+class _Manifest:
+    """What all objects have in common."""
+
+    def __init__(self, kind: str, name: str, uid: str, spec: dict[str, Any]) -> None:
+        self._document: dict[str, Any] = {
+            "kind": kind,
+            "metadata": {"name": name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": "1", "generation": 1},
+            "spec": spec,
+        }
+
+    def metadata(self, **values: Any) -> Self:
+        self._document["metadata"].update(values)
+        return self
+
+    def at(self, version: int) -> Self:
+        return self.metadata(resourceVersion=str(version))
+
+    def deleting(self) -> Self:
+        return self.metadata(deletionTimestamp=stamp(NOON))
+
+    def spec(self, **values: Any) -> Self:
+        self._document["spec"].update(values)
+        return self
+
+    def without(self, *fields: str) -> Self:
+        for field in fields:
+            del self._document["spec"][field]
+        return self
+
+    def build(self) -> dict[str, Any]:
+        return copy.deepcopy(self._document)
+
+
+class RunBuilder(_Manifest):
+    def __init__(self) -> None:
+        super().__init__("CrewRun", "report", RUN_UID, {"crewRef": {"name": "research"}, "inputs": {"topic": "bees"}})
+        self._document["status"] = {"observedGeneration": -1}
+
+    def status(self, status: RunStatus) -> Self:
+        self._document["status"] = as_document(status)
+        return self
+
+
+class CrewBuilder(_Manifest):
+    def __init__(self) -> None:
+        super().__init__("Crew", "research", "c0c0c0c0", {"definition": copy.deepcopy(DEFINITION)})
+
+    def definition(self, **values: Any) -> Self:
+        self._document["spec"]["definition"].update(values)
+        return self
+
+
+class ProfileBuilder(_Manifest):
+    def __init__(self, name: str = "production") -> None:
+        super().__init__("CrewProfile", name, f"uid-of-{name}", {"llm": {"model": "openai/gpt-4o"}})
+        self.created(NOON)
+
+    def created(self, at: datetime) -> Self:
+        return self.metadata(creationTimestamp=stamp(at))
+
+
+class JobBuilder(_Manifest):
+    """A Job as the operator made it and the Job controller left it."""
+
+    def __init__(self, run: dict[str, Any] | None = None, attempt: int = 1, payload: Payload | None = None) -> None:
+        run = run or RunBuilder().build()
+        super().__init__("Job", "", "", {})
+        self._document = build_job(run, attempt, payload or a_payload())
+        self.metadata(uid=f"bbbbbbbb-{attempt:04}", resourceVersion="20")
+
+    def condition(self, type_: str, reason: str = "", message: str = "") -> Self:
+        new = {"type": type_, "status": "True", "reason": reason, "message": message}
+        self._document.setdefault("status", {}).setdefault("conditions", []).append(new)
+        return self
+
+    def failed(self, reason: str = "BackoffLimitExceeded") -> Self:
+        return self.condition("Failed", reason)
+
+    def complete(self) -> Self:
+        return self.condition("Complete")
+
+
+class PodBuilder(_Manifest):
+    """A runner Pod; Pending until it is told otherwise."""
+
+    def __init__(self, attempt: int = 1, execution: int = 1, run: dict[str, Any] | None = None) -> None:
+        run = run or RunBuilder().build()
+        its = run["metadata"]
+        job = names.job_name(its["name"], its["uid"], attempt)
+        super().__init__("Pod", f"{job}-x{execution:04}", pod_uid(attempt, execution), {})
+        self.at(30).metadata(
+            namespace=its["namespace"],
+            labels={names.LABEL_RUN_UID: its["uid"], names.LABEL_ATTEMPT: str(attempt)},
+            annotations={names.ANNOTATION_RUN: its["name"]},
+        )
+        self._status: dict[str, Any] = {"phase": "Pending"}
+        self._document["status"] = self._status
+
+    def _container(self, **state: Any) -> Self:
+        self._status["containerStatuses"] = [{"name": "sidecar"}, {"name": names.CONTAINER, "state": state}]
+        return self
+
+    def phase(self, phase: str, reason: str = "", message: str = "") -> Self:
+        self._status.update({"phase": phase, "reason": reason, "message": message})
+        return self
+
+    def waiting(self, reason: str, message: str = "") -> Self:
+        return self._container(waiting={"reason": reason, "message": message})
+
+    def running(self, at: datetime = NOON) -> Self:
+        return self.phase("Running")._container(running={"startedAt": stamp(at)})
+
+    def ended(self, code: int = 0, message: str = "", reason: str = "", at: datetime = NOON) -> Self:
+        state = {
+            "exitCode": code,
+            "reason": reason or ("Error" if code else "Completed"),
+            "message": message,
+            "startedAt": stamp(at - timedelta(seconds=5)),
+            "finishedAt": stamp(at),
+        }
+        return self.phase("Failed" if code else "Succeeded")._container(terminated=state)
+
+    def condition(self, type_: str, status: str = "True", reason: str = "", message: str = "") -> Self:
+        new = {"type": type_, "status": status, "reason": reason, "message": message}
+        self._status.setdefault("conditions", []).append(new)
+        return self
+
+    def disrupted(self, reason: str) -> Self:
+        return self.condition("DisruptionTarget", reason=reason, message="the node is drained")
+
+    def unschedulable(self, message: str = "0/3 nodes are available") -> Self:
+        return self.condition("PodScheduled", "False", "Unschedulable", message)
+
+
+class RecordBuilder:
+    """An outcome record of the first attempt; a success until it is told otherwise."""
+
+    def __init__(self, attempt: int = 1, execution: int = 1, run_uid: str = RUN_UID) -> None:
+        self._fields: dict[str, Any] = {
+            "run_uid": run_uid,
+            "attempt": attempt,
+            "pod_uid": pod_uid(attempt, execution),
+            "outcome": Outcome.SUCCEEDED,
+            "reason": Reason.COMPLETED,
+            "message": "done",
+            "exit_code": ExitCode.SUCCEEDED,
+            "start_time": stamp(NOON),
+            "completion_time": stamp(NOON),
+            "usage": a_usage(),
+            "tasks": [TaskRecord(name="facts", agent="Writer", state=TaskState.SUCCEEDED, preview="Bees fly.")],
+            "tasks_total": 2,
+            "tasks_succeeded": 2,
+            "output": OutputRecord.of("Bees fly."),
+        }
+
+    def with_(self, **values: Any) -> Self:
+        self._fields.update(values)
+        return self
+
+    def failed(self, reason: Reason = Reason.TASK_FAILED, **values: Any) -> Self:
+        failed = {"outcome": Outcome.FAILED, "reason": reason, "message": "task facts raised", "output": None}
+        return self.with_(**{**failed, "exit_code": ExitCode.TASK_FAILED, "tasks_succeeded": 0, **values})
+
+    def stopped(self, reason: Reason = Reason.CANCELLED) -> Self:
+        return self.failed(reason, outcome=Outcome.STOPPED, exit_code=ExitCode.STOPPED, message="told to stop")
+
+    def build(self) -> OutcomeRecord:
+        return OutcomeRecord(**self._fields)
+
+    def text(self) -> str:
+        """As kubelet hands it on."""
+        return encode(self.build()).decode()
+
+
+def a_usage(tokens: int = 100, model: str = "openai/gpt-4o") -> Usage:
+    return Usage(
+        requests=1,
+        prompt_tokens=tokens - 10,
+        completion_tokens=10,
+        total_tokens=tokens,
+        by_model=[ModelUsage(model=model, requests=1, prompt_tokens=tokens - 10, completion_tokens=10)],
+    )
+
+
+def a_payload(**settings: Any) -> Payload:
+    """The payload of a run of the default crew with these settings."""
+    scene = Scene()
+    scene.store.put_run(RunBuilder().spec(**settings).build())
+    plan = scene.decide()
+    assert plan.start is not None and plan.start.payload is not None, plan
+    return plan.start.payload
+
+
+class Scene:
+    """One run among its crew, profiles, Jobs and Pods; plans are carried out on a real store."""
+
+    def __init__(self, run: dict[str, Any] | None = None, crew: dict[str, Any] | None = None) -> None:
+        self.store = Store(DEFAULTS)
+        self.now = NOON
+        self._version = 100
+        self.made: list[str] = []  # names of the Jobs that were made, in order
+        self.deleted: list[str] = []  # names of the Pods and Jobs that plans asked to delete
+        self._jobs: dict[int, dict[str, Any]] = {}  # the Jobs as they stand, by attempt
+        self.store.put_crew(crew or CrewBuilder().build())
+        self.store.put_run(run or RunBuilder().build())
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return next(iter(self.store.runs))
+
+    @property
+    def run(self) -> dict[str, Any]:
+        return copy.deepcopy(dict(self.store.runs[self.key]))
+
+    @property
+    def status(self) -> RunStatus:
+        return RunStatus.model_validate(self.run["status"])
+
+    def observe(self) -> Observed:
+        observed = self.store.observe(self.key)
+        assert observed is not None
+        return observed
+
+    def decide(self) -> Plan:
+        return decide(self.observe(), self.now)
+
+    def later(self, seconds: float) -> Self:
+        self.now += timedelta(seconds=seconds)
+        return self
+
+    def edit(self, **spec: Any) -> Self:
+        """Somebody changes the run."""
+        run = self.run
+        run["spec"].update(spec)
+        run["metadata"]["generation"] += 1
+        self._put_run(run)
+        return self
+
+    def edit_crew(self) -> Self:
+        self.store.put_crew(CrewBuilder().definition(inputs={"more": "words"}).at(self._next()).build())
+        return self
+
+    def pod(self, pod: PodBuilder) -> Self:
+        self.store.put_pod(pod.at(self._next()).build())
+        return self
+
+    def pod_gone(self, pod: PodBuilder) -> Self:
+        self.store.drop_pod(pod.at(self._next()).build())
+        return self
+
+    def job_gone(self, attempt: int) -> Self:
+        self.store.drop_job(self._job(attempt).build())
+        return self
+
+    def job_ends(self, attempt: int, reason: str = "BackoffLimitExceeded") -> Self:
+        self._jobs[attempt] = self._job(attempt).failed(reason).build()
+        self.store.put_job(self._jobs[attempt])
+        return self
+
+    def restart(self) -> Self:
+        """A new operator lists everything: what is gone is not there, what was confirmed is forgotten."""
+        old, run = self.observe(), self.run
+        self.store = Store(DEFAULTS)
+        if old.crew:
+            self.store.put_crew(old.crew)
+        self.store.put_run(run)
+        state = self.store._states[run["metadata"]["uid"]]
+        state.jobs.update(old.jobs)
+        state.pods.update({pod.id.uid: pod for pod in old.pods if not pod.gone})
+        return self
+
+    def carry_out(self, plan: Plan, *, without_job: bool = False) -> Self:
+        """What `apply` does, the answers of the API server included; `without_job` is a crash after the status."""
+        if plan.status is not None:
+            run = self.run
+            run["status"] = as_document(plan.status)
+            self._put_run(run)
+        if plan.start is not None and not without_job:
+            assert plan.start.payload or plan.start.like
+            name = names.job_name(self.run["metadata"]["name"], self.run["metadata"]["uid"], plan.start.number)
+            self.made.append(name)
+            job = JobBuilder(self.run, plan.start.number, plan.start.payload).at(self._next())
+            job.metadata(uid=hashlib.sha256(f"{name}{self._version}".encode()).hexdigest()[:36])
+            self._jobs[plan.start.number] = job.build()
+            self.store.put_job(job.build())
+        if plan.stop is not None:
+            self.deleted.append(plan.stop.pod or plan.stop.job)
+        if plan.confirm is not None:
+            self.confirm(plan.confirm)
+        if plan.delete_run:
+            self.deleted.append(self.run["metadata"]["name"])
+        return self
+
+    def confirm(self, attempt: int) -> Self:
+        """The API server says what the store believes."""
+        observed = self.observe()
+        pods = [p for p in observed.pods if p.id.attempt == attempt and not p.gone]
+        live = [PodBuilder(attempt).metadata(uid=p.id.uid, name=p.id.name).at(0).build() for p in pods]
+        job = observed.jobs.get(attempt)
+        found = self._jobs[attempt] if job else None
+        self.store.confirm(self.run["metadata"]["uid"], attempt, found, live, self._version)
+        return self
+
+    def refuse(self, attempt: int, reason: Reason, message: str = "no", again: bool = False) -> Self:
+        self.store.refuse(self.run["metadata"]["uid"], attempt, Refusal(reason, message, again))
+        return self
+
+    def settle(self) -> Plan:
+        """Decide and carry out until nothing new is planned; the last plan."""
+        for _ in range(10):
+            plan = self.decide()
+            quiet = not (plan.start or plan.confirm) and (plan.status is None or plan.status == self.status)
+            self.carry_out(plan)
+            if quiet:
+                return plan
+        raise AssertionError(f"still planning: {plan}")
+
+    def _job(self, attempt: int) -> JobBuilder:
+        job = JobBuilder(self.run, attempt)
+        job._document = copy.deepcopy(self._jobs[attempt])
+        return job.at(self._next())
+
+    def _put_run(self, run: dict[str, Any]) -> None:
+        run["metadata"]["resourceVersion"] = str(self._next())
+        assert self.store.put_run(run) == [key_of(run)]
+
+    def _next(self) -> int:
+        self._version += 1
+        return self._version
