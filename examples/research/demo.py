@@ -19,7 +19,7 @@ from typing import Any
 HERE = Path(__file__).parent
 NAMESPACE = "crewrun-demo"
 START_LIMIT_SECONDS = 120
-_SHOWN_EVENTS = {"task_started": "…", "task_completed": "✓", "task_failed": "✗"}
+_MARKS = {"task_started": "…", "task_completed": "✓", "task_failed": "✗"}
 
 
 class Demo:
@@ -115,10 +115,13 @@ class Demo:
 
 
 def show(line: dict[str, Any]) -> None:
-    mark = _SHOWN_EVENTS.get(line.get("event", ""))
-    if mark:
-        tokens = f"  {line['total_tokens']} tokens" if line.get("total_tokens") else ""
-        say(f"  {mark} {line.get('task', ''):<8} {line.get('agent', '')}{tokens}")
+    """One line of the runner's log, if it tells of a task or of a model's answer."""
+    event, task = line.get("event", ""), line.get("task", "")
+    if event in _MARKS:
+        seconds = f"  {line['durationSeconds']:.1f} s" if "durationSeconds" in line else ""
+        say(f"  {_MARKS[event]} {task:<8} {line.get('agent', '')}{seconds}")
+    elif event == "llm_call_completed":
+        say(f"    {task:<8} {line['model']}: {line['totalTokens']} tokens")
 
 
 def reason(run: dict[str, Any]) -> str:

@@ -1,13 +1,12 @@
 """The operator is killed between its writes; a fresh one goes on. One Job, right end."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.support.kube import Kube, crew, run
 from tests.support.operator import Operator
-
-SIGKILLED = -9
 
 
 @pytest.mark.parametrize("point", ["before-job", "after-job"])
@@ -21,7 +20,7 @@ def test_an_operator_killed_around_the_job_leaves_one_job_and_the_right_end(
     )
     dying.await_ready()
     space.apply(crew("fine"), run("r", "fine"))
-    assert dying.await_death() == SIGKILLED
+    assert dying.await_death() == -signal.SIGKILL
     left = space.get("crewruns", "r")
     assert left["status"]["attempts"][0]["number"] == 1, "the attempt stands in the status before its Job is made"
     assert len(space.jobs_of(left)) == (0 if point == "before-job" else 1)

@@ -57,7 +57,7 @@ REFUSED = {
         changed(PROFILE, [{"name": "KEY", "value": "sk-123"}], "spec", "secrets"),
         'unknown field "spec.secrets[0].value"',
     ),
-    "a queue": (changed(RUN, "default", "spec", "queue"), "spec.queue: Invalid value: \"object\": not supported yet"),
+    "a queue": (changed(RUN, "default", "spec", "queue"), 'spec.queue: Invalid value: "object": not supported yet'),
     "a suspended run": (changed(RUN, True, "spec", "suspend"), "not supported yet"),
     "a rerun": (changed(RUN, "again", "spec", "rerun"), "not supported yet"),
     "a budget": (changed(RUN, {"maxTokens": 1}, "spec", "budget"), "not supported yet"),
