@@ -36,7 +36,7 @@ unit: .venv/.synced ## Unit tests (seconds)
 
 runner-test: .venv/.synced .venv-runner/.synced ## The runner with the real crewai, against the scripted LLM
 	@echo "== runner, with crewai"
-	@.venv-runner/bin/python -m pytest tests/runner -q
+	@.venv/bin/pytest tests/runner -q
 
 integration: .venv/.synced ## A real API server, no node: CRDs, operator, 200 runs with kwok
 	@echo "== integration"
@@ -76,6 +76,7 @@ lock: $(UV) ## Lock every requirement with its hashes
 	@echo "uv>=0.9,<1" | $(UV) pip compile - $(LOCK) -o requirements/uv.txt
 	@$(UV) pip compile pyproject.toml --extra operator --extra testing --group dev $(LOCK) -o requirements/dev.txt
 	@$(UV) pip compile pyproject.toml --extra operator -c requirements/dev.txt $(LOCK) -o requirements/operator.txt
+	@$(UV) pip compile pyproject.toml --extra runner --excludes runner-image/excludes.txt $(LOCK) -o requirements/runner.txt
 	@$(UV) pip compile pyproject.toml --extra testing -c requirements/dev.txt $(LOCK) -o requirements/testing.txt
 LOCK := --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
@@ -111,8 +112,8 @@ FORCE:
 	@$(UV) pip sync --quiet --python .venv --require-hashes requirements/dev.txt
 	@touch $@
 
-.venv-runner/.synced: requirements/runner-test.txt $(UV)
-	@echo "== installing crewai for the runner's own tests"
+.venv-runner/.synced: requirements/runner.txt $(UV)
+	@echo "== installing the runner's packages, for its tests with crewai"
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-runner
-	@$(UV) pip sync --quiet --python .venv-runner --require-hashes requirements/runner-test.txt
+	@$(UV) pip sync --quiet --python .venv-runner --require-hashes requirements/runner.txt
 	@touch $@
