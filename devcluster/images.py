@@ -37,13 +37,12 @@ class Image:
 
 
 def docker_is_up() -> bool:
-    return (
-        shutil.which("docker") is not None
-        and run_quick(
-            ["docker", "info", "--format", "{{.ServerVersion}}"], what="docker info", check=False, timeout=20.0
-        ).returncode
-        == 0
-    )
+    if not shutil.which("docker"):
+        return False
+    # A client alone answers too, and exits 0 with some versions: the server's version is what counts.
+    asked = ["docker", "info", "--format", "{{.ServerVersion}}"]
+    done = run_quick(asked, what="docker info", check=False, timeout=20.0)
+    return done.returncode == 0 and bool(done.stdout.strip())
 
 
 def context_files(context: Path, only: Sequence[str] = ()) -> Iterator[Path]:
@@ -57,7 +56,8 @@ def context_files(context: Path, only: Sequence[str] = ()) -> Iterator[Path]:
             for name in folders
             if not (top and only and name not in only) and not ignore.whole_folder(str(here / name))
         )
-        for name in sorted(files):
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        for name in sorted([*files, *links]):
             if not (top and only and name not in only) and not ignore.matches(str(here / name)):
                 yield Path(folder, name)
 
@@ -163,6 +163,8 @@ def prune(folder: Path, stem: str) -> None:
 def deliver(cached: Path, output: Path) -> None:
     """Put the archive where it is wanted: by a second link where that can be, since they are large."""
     output.parent.mkdir(parents=True, exist_ok=True)
+    if output.exists() and output.samefile(cached):
+        return
     making = output.parent / f".{output.name}.making"
     making.unlink(missing_ok=True)
     try:

@@ -119,21 +119,19 @@ class Kind:
         )
 
     def load(self, archives: Sequence[Path]) -> None:
-        record = Record.load(self.layout)
-        if record is None:
-            raise DevClusterError(f"cluster {self.layout.name!r} is not up.", hint="python -m devcluster up")
-        kind = ensure_tool("kind")
-        listed = run_quick(
-            ["docker", "exec", f"{self.layout.name}-control-plane", "ctr", "-n", "k8s.io", "images", "ls", "-q"],
-            what="listing the node's images",
-        )
-        load_missing(
-            self.layout,
-            record,
-            archives,
-            set(listed.stdout.split()),
-            lambda archive: run_quick(load_command(kind, self.layout.name, archive), what=f"loading {archive}"),
-        )
+        name = self.layout.name
+        listing = ["docker", "exec", f"{name}-control-plane", "ctr", "-n", "k8s.io", "images", "ls", "-q"]
+        with locked(self.layout.lock, waiting_for=f"working on cluster {name!r}"):
+            record = Record.load(self.layout)
+            if record is None:
+                raise DevClusterError(f"cluster {name!r} is not up.", hint="python -m devcluster up")
+            kind = ensure_tool("kind")
+            present = set(run_quick(listing, what="listing the node's images").stdout.split())
+
+            def load(archive: Path) -> None:
+                run_quick(load_command(kind, name, archive), what=f"loading {archive}")
+
+            load_missing(self.layout, record, archives, present, load)
 
     def kubeconfig(self) -> Path:
         if not self.layout.kubeconfig.exists():

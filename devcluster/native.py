@@ -143,13 +143,14 @@ class Native:
         return Status(self.name, up=record.ready and all(entry.healthy for entry in found), components=found)
 
     def load(self, archives: Sequence[Path]) -> None:
-        record = Record.load(self.layout)
-        if record is None or record.size != "node":
-            raise DevClusterError(
-                f"cluster {self.layout.name!r} has no node that could run images.",
-                hint="python -m devcluster up --size node",
-            )
-        node.load(self.layout, record, archives)
+        with locked(self.layout.lock, waiting_for=f"working on cluster {self.layout.name!r}"):
+            record = Record.load(self.layout)
+            if record is None or record.size != "node":
+                raise DevClusterError(
+                    f"cluster {self.layout.name!r} has no node that could run images.",
+                    hint="python -m devcluster up --size node",
+                )
+            node.load(self.layout, record, archives)
 
     def kubeconfig(self) -> Path:
         if not self.layout.kubeconfig.exists():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Iterable
-from pathlib import Path
 
 from devcluster.errors import DevClusterError
 from devcluster.progress import find_program, run_quick
@@ -53,12 +52,18 @@ def add_bridge(name: str, subnet: str) -> None:
 
 
 def remove_bridge(name: str) -> None:
-    """The bridge and the pods' ends on it, which their network namespaces may still hold."""
-    if not Path("/sys/class/net", name).exists():
+    """The bridge and the pods' ends on it, which their network namespaces may still hold.
+
+    Asked of `ip` and not of /sys: in a network namespace that shows another one's links.
+    """
+    if not find_program("ip"):
         return
-    ports = Path("/sys/class/net", name, "brif")
-    for link in [entry.name for entry in ports.iterdir()] if ports.is_dir() else []:
-        run_quick(["ip", "link", "del", link], what=f"removing {link}", check=False)
+    if run_quick(["ip", "link", "show", name], what=f"looking for {name}", check=False).returncode != 0:
+        return
+    ports = run_quick(["ip", "-j", "link", "show", "master", name], what=f"listing links on {name}").stdout
+    for port in json.loads(ports or "[]"):
+        if link := port.get("ifname"):
+            run_quick(["ip", "link", "del", link], what=f"removing {link}", check=False)
     run_quick(["ip", "link", "del", name], what=f"removing the bridge {name}")
 
 

@@ -75,7 +75,11 @@ def edit_dockerfile(image: Image) -> None:
     write(image.context, Dockerfile="FROM alpine")
 
 
-@pytest.mark.parametrize("change", [edit, add, make_executable, edit_dockerfile])
+def link_a_folder(image: Image) -> None:
+    (image.context / "linked").symlink_to("code")
+
+
+@pytest.mark.parametrize("change", [edit, add, make_executable, edit_dockerfile, link_a_folder])
 def test_a_changed_input_is_another_image(image: Image, change: Any) -> None:
     before = build_key(image, "buildah")
 
@@ -106,11 +110,13 @@ def test_an_unchanged_image_is_built_once(tmp_path: Path, image: Image, monkeypa
     monkeypatch.setattr(images, "build_with", build)
 
     assert build_image(image) is True
+    assert build_image(image) is False
     image.output.unlink()
     assert build_image(image) is False
 
     assert built == ["buildah"]
     assert image.output.read_text() == "archive"
+    assert [path.name for path in image.output.parent.iterdir()] == [image.output.name]
 
 
 def test_a_build_without_a_dockerfile_says_where_it_looked(image: Image) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from devcluster import cli, kind, native
+from devcluster import cli, kind, loading, native
 from devcluster.current import Current
 from devcluster.errors import DevClusterError
 from devcluster.kind import CONFIG, Kind, cluster_config
@@ -197,6 +197,26 @@ def test_a_kind_cluster_of_somebody_else_is_left_alone(tmp_path: Path, fake_kind
     provider.down()
 
     assert (fake_kind / "clusters" / "x").exists()
+
+
+def test_an_image_is_put_into_a_kind_node_once(
+    tmp_path: Path, fake_kind: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`docker exec ... ctr images ls` is answered with the image as soon as it was loaded."""
+    docker = fake_kind / "docker"
+    docker.write_text(
+        f"#!/bin/sh\ngrep -q 'load image-archive' {fake_kind}/calls && echo localhost/a:1 sha256:abc\n:\n"
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake_kind}:{os.environ['PATH']}")
+    monkeypatch.setattr(loading, "config_digests", lambda archive: {"localhost/a:1": "sha256:abc"})
+    provider = Kind(Layout("x", tmp_path / "state"))
+    provider.up(UpOptions())
+
+    provider.load([tmp_path / "a.tar"])
+    provider.load([tmp_path / "a.tar"])
+
+    assert calls(fake_kind).count("load image-archive") == 1
 
 
 def test_kind_says_that_kwok_is_natives(tmp_path: Path) -> None:
