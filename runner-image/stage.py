@@ -31,6 +31,7 @@ class Image:
     dockerfile: str
     requirements: str
     packages: tuple[str, ...]
+    unused: tuple[str, ...] = ()  # files of packages that nothing imports
 
 
 IMAGES = {
@@ -43,6 +44,14 @@ IMAGES = {
         "operator/Dockerfile",
         "requirements/operator.txt",
         ("operator/crewrun_api", "operator/crewrun_operator"),
+        # Typed models and calls of every API, twice: half of the image. They are imported on use alone, and
+        # the operator deals in plain documents.
+        unused=(
+            "kubernetes/client/models/v*.py",
+            "kubernetes/client/api/*_v*_api.py",
+            "kubernetes/aio/client/models/v*.py",
+            "kubernetes/aio/client/api/*_v*_api.py",
+        ),
     ),
     "testing": Image("operator/crewrun_testing/Dockerfile", "requirements/testing.txt", ("operator/crewrun_testing",)),
 }
@@ -87,6 +96,9 @@ def install(image: Image, target: Path, python_version: str, machine: str) -> in
         return code
     shutil.rmtree(target / "bin", ignore_errors=True)  # scripts that point to this machine's Python
     (target / ".lock").unlink(missing_ok=True)
+    for pattern in image.unused:
+        for path in target.glob(pattern):
+            path.unlink()
     return 0
 
 

@@ -1,5 +1,8 @@
 """`python -m crewrun_runner`: one attempt of one run, from the mounted files to the outcome record."""
 
+from crewrun_runner import early
+
+# isort: split
 import os
 import sys
 import traceback
@@ -10,9 +13,9 @@ from crewrun_api.reasons import ExitCode, Reason
 from crewrun_runner import failures
 from crewrun_runner.ending import Ending
 from crewrun_runner.failures import Failure
-from crewrun_runner.payload import ENV_TERMINATION_LOG, execution, read
+from crewrun_runner.payload import ENV_TERMINATION_LOG, Payload, execution, read
 from crewrun_runner.record import End
-from crewrun_runner.redaction import Redactor, secret_values
+from crewrun_runner.redaction import Redactor, secret_values, values_in
 from crewrun_runner.refusal import Refusal
 from crewrun_runner.streams import Streams
 
@@ -43,13 +46,12 @@ def main() -> int:
         payload = read(os.environ)
     except Refusal as found:
         refusal = found
-    secrets = [secret.name for secret in payload.spec.secrets if secret.name] if payload else []
-    redact = Redactor(secret_values(os.environ, secrets))
+    redact = Redactor(_secrets(payload))
     streams = Streams(redact)
     log = streams.log(me)
     target = Path(os.environ.get(ENV_TERMINATION_LOG, names.TERMINATION_LOG))
     ending = Ending(me, streams, log, redact, target)
-    ending.watch_signals()
+    ending.watch_signals(early.SIGNALS)
     log("runner_started")
     if payload is None or refusal is not None:
         ending.end(End.failed(failures.loading(refusal or Refusal(Reason.RUNNER_CRASHED, "no payload"))))
@@ -63,6 +65,13 @@ def main() -> int:
         step = "HOME and /tmp must be writable" if isinstance(error, OSError) else "please report this with its log"
         text = f"the runner failed: {type(error).__name__}: {error}; {step}"
         ending.end(End.failed(Failure(Reason.RUNNER_CRASHED, text, type(error).__name__)))
+
+
+def _secrets(payload: Payload | None) -> set[str]:
+    if payload is None:
+        return secret_values(os.environ, ())
+    named = [secret.name for secret in payload.spec.secrets if secret.name]
+    return secret_values(os.environ, named) | values_in(payload.spec.definition)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from crewrun_api.outcome import OutcomeRecord, encode
-from crewrun_api.reasons import Outcome, Reason
+from crewrun_api.reasons import ExitCode, Outcome, Reason
 from crewrun_runner.failures import Failure
 from crewrun_runner.ledger import Ledger
 from crewrun_runner.payload import Execution
@@ -24,7 +24,6 @@ from crewrun_runner.record import End, build
 from crewrun_runner.redaction import Redactor
 from crewrun_runner.streams import Log, Streams
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _EVENTS = {Outcome.SUCCEEDED: "run_completed", Outcome.FAILED: "run_failed", Outcome.STOPPED: "run_stopped"}
 
 
@@ -43,13 +42,9 @@ class Ending:
         #: Called before the record is built: waits until the last events have been folded.
         self.settle: Callable[[], None] = lambda: None
 
-    def watch_signals(self) -> None:
-        """Take SIGTERM and SIGINT in a thread. Called before any other thread exists: they inherit the mask."""
-        for number in _SIGNALS:
-            # As PID 1 a process never gets a signal whose disposition is the default one.
-            signal.signal(number, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        threading.Thread(target=self._on_signal, name="signals", daemon=True).start()
+    def watch_signals(self, signals: tuple[signal.Signals, ...]) -> None:
+        """Take signals, which are blocked in every thread, in a thread of their own."""
+        threading.Thread(target=self._on_signal, args=[signals], name="signals", daemon=True).start()
 
     def watch_deadline(self, seconds: int | None) -> None:
         """End the attempt that long after the runner's start."""
@@ -60,13 +55,22 @@ class Ending:
         timer.daemon = True
         timer.start()
 
-    def _on_signal(self) -> None:
-        number = signal.sigwait(_SIGNALS)
-        self.end(End.stopped(signal.Signals(number).name))
+    def _on_signal(self, signals: tuple[signal.Signals, ...]) -> None:
+        self.end(End.stopped(signal.Signals(signal.sigwait(signals)).name))
 
     def end(self, end: End) -> NoReturn:
         """Write the record and exit. Who comes second waits for the exit of the first."""
         self._claim.acquire()  # never released
+        code = ExitCode.INTERNAL
+        try:
+            code = self._conclude(end)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            self._streams.finish()
+            os._exit(code)
+
+    def _conclude(self, end: End) -> ExitCode:
         try:
             self.settle()
         except Exception:
@@ -79,8 +83,7 @@ class Ending:
             # Without its record the attempt is lost to the operator, whatever the exit code says.
             print(f"the outcome record cannot be written to {self._target}: {error}", file=sys.stderr)
         self._tell(record, end, (now - self._start).total_seconds())
-        self._streams.finish()
-        os._exit(record.exit_code)
+        return record.exit_code
 
     def _record(self, end: End, now: datetime) -> tuple[OutcomeRecord, bytes]:
         """The record and its bytes. A fault of ours in making it must not lose the attempt's end."""

@@ -13,7 +13,6 @@ from crewrun_api.outcome import ModelUsage, TaskRecord, Usage, preview
 from crewrun_api.reasons import TaskState
 from crewrun_runner.streams import timestamp
 
-
 #: No answer has so many: an endpoint that reports nonsense must not spoil the record.
 _MOST_TOKENS = 10**9
 

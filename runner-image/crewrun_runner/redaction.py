@@ -21,6 +21,20 @@ def secret_values(environ: Mapping[str, str], names: Iterable[str]) -> set[str]:
     return {value for name, value in environ.items() if name in listed or _SECRET_NAME.search(name)}
 
 
+def values_in(document: object) -> set[str]:
+    """Secret values that somebody wrote into a definition, where they do not belong: `api_key: ...`."""
+    found: set[str] = set()
+    if isinstance(document, Mapping):
+        for name, value in document.items():
+            if isinstance(value, str) and _SECRET_NAME.search(str(name)):
+                found.add(value)
+            found |= values_in(value)
+    elif isinstance(document, list):
+        for item in document:
+            found |= values_in(item)
+    return found
+
+
 class Redactor:
     """Replaces secret values in text, also as JSON or a URL would spell them. What comes out can be encoded:
     a model may answer with half a surrogate pair, and no record may be lost to that."""

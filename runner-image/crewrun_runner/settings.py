@@ -46,12 +46,14 @@ def apply(spec: ResolvedRun, definition: Mapping[str, Any], environ: Mapping[str
     if llm.model is None and (model := next((environ[name] for name in _MODEL_VARIABLES if environ.get(name)), None)):
         llm = llm.model_copy(update={"model": model})
     crew["agents"] = _agents_by_name(crew.get("agents"))
+    # The crew's own field takes no llm with settings; it is nothing but the agents' default.
+    calling = crew.pop("function_calling_llm", None)
     for name, agent in crew["agents"].items():
+        if calling and isinstance(agent, dict):
+            agent.setdefault("function_calling_llm", calling)
         _agent(name, agent, spec, llm, prepared)
     if crew.get("process") == "hierarchical" and not crew.get("manager_agent"):
         crew["manager_llm"] = _llm("manager_llm", crew.get("manager_llm"), llm, prepared)
-    if crew.get("function_calling_llm"):
-        crew["function_calling_llm"] = _llm("function_calling_llm", crew["function_calling_llm"], llm, prepared)
     for key, value in (("max_rpm", spec.max_rpm), ("verbose", spec.verbose), ("cache", spec.cache)):
         if value is not None:
             crew.setdefault(key, value)

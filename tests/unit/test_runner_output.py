@@ -15,7 +15,7 @@ from crewrun_runner.failures import Failure
 from crewrun_runner.ledger import Ledger, Task
 from crewrun_runner.payload import Execution
 from crewrun_runner.record import Answer, End, build
-from crewrun_runner.redaction import MASK, Redactor, secret_values
+from crewrun_runner.redaction import MASK, Redactor, secret_values, values_in
 from crewrun_runner.streams import FIELDS, RedactedText, line, timestamp
 
 EXECUTION = Execution("team-a", "research", "u", 2, "p")
@@ -34,6 +34,12 @@ def test_secrets_are_known_by_their_place_in_the_spec_and_by_their_names() -> No
         "PATH": "/usr/bin",
     }
     assert secret_values(environ, ["LLM"]) == {f"value-{number}" for number in range(1, 6)}
+
+
+def test_a_key_that_stands_in_a_definition_is_secret_too() -> None:
+    agents = {"a": {"llm": {"model": "gpt", "api_key": "sk-1"}}}
+    document = {"agents": agents, "tasks": [{"mcps": [{"token": "t-2", "monkey": "x"}]}]}
+    assert values_in(document) == {"sk-1", "t-2"}
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,12 @@ def test_the_manager_of_a_hierarchical_crew_gets_the_model() -> None:
     assert "manager_llm" not in named
 
 
+def test_the_llm_for_function_calls_is_completed_too() -> None:
+    made = prepared(llm=FULL, crew={"function_calling_llm": "gpt-4o-mini"}).definition
+    assert "function_calling_llm" not in made
+    assert made["agents"]["writer"]["function_calling_llm"]["base_url"] == GATEWAY
+
+
 def test_a_list_of_agents_is_taken_by_name() -> None:
     crew = {"agents": [{"name": "a", "role": "A"}, {"b": {"role": "B"}}]}
     assert list(prepared(llm=FULL, crew=crew).definition["agents"]) == ["a", "b"]
