@@ -48,7 +48,8 @@ class Usage(Model):
     total_tokens: Count = Field(default=0, description="Prompt and completion tokens together.")
     incomplete: bool = Field(
         default=False,
-        description="True when a runner ended without a record: what it spent is then not in these figures.",
+        description="True when a runner ended without a record or in the middle of an LLM call: what that cost is "
+        "not in these figures.",
     )
     by_model: list[ModelUsage] = Field(default_factory=list, description="The same, by model.")
 

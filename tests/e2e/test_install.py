@@ -1,0 +1,58 @@
+"""What the chart installed: its rights, its probes, its metrics."""
+
+import json
+
+import pytest
+
+from tests.e2e.conftest import SYSTEM_NAMESPACE, Space
+from tests.support.kube import Kube, crew, run
+
+OPERATOR = f"--as=system:serviceaccount:{SYSTEM_NAMESPACE}:crewrun"
+SERVICE = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/services/crewrun:http/proxy"
+
+
+@pytest.mark.parametrize("verb", ["get", "list", "watch", "create", "update", "patch", "delete"])
+@pytest.mark.parametrize("namespace", ["default", SYSTEM_NAMESPACE, "kube-system"])
+def test_the_operator_has_no_right_on_secrets(kube: Kube, verb: str, namespace: str) -> None:
+    answer = kube.run_kubectl("auth", "can-i", verb, "secrets", OPERATOR, "-n", namespace)
+    assert answer.stdout.strip() == "no"
+
+
+def test_the_operator_has_the_rights_it_uses_and_no_other(kube: Kube) -> None:
+    role = json.loads(kube.kubectl("get", "clusterrole", "crewrun", "-o", "json"))
+    rights = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+    want_rights = {
+        *((kind, verb) for kind in ("crewruns", "crews", "crewprofiles") for verb in ("get", "list", "watch")),
+        ("crewruns/status", "patch"),
+        ("crewruns", "delete"),
+        *(("jobs", verb) for verb in ("get", "list", "watch", "create", "delete")),
+        *(("pods", verb) for verb in ("list", "watch", "delete")),
+        ("events", "create"),
+    }
+    assert rights == want_rights
+
+
+def test_probes_and_metrics_answer(own: Space) -> None:
+    own.llm.play({"replies": [{"text": "Done."}]})
+    own.kube.apply(crew("plain"), run("r", "plain"))
+    own.kube.await_end("r")
+    assert own.kube.kubectl("get", "--raw", f"{SERVICE}/healthz").strip() == "ok"
+    assert own.kube.kubectl("get", "--raw", f"{SERVICE}/readyz").strip() == "ok"
+    metrics = own.kube.kubectl("get", "--raw", f"{SERVICE}/metrics")
+    assert f'crewrun_runs{{namespace="{own.kube.namespace}",phase="Succeeded"}} 1.0' in metrics
+    assert 'crewrun_attempts_total{outcome="Succeeded",reason="Completed"}' in metrics
+    for name in ("crewrun_reconcile_duration_seconds_bucket", "crewrun_workqueue_depth", "crewrun_api_requests_total"):
+        assert name in metrics
+
+
+def test_a_runner_pod_is_restricted_and_has_no_api_token(own: Space) -> None:
+    own.llm.play({"replies": [{"text": "Done."}]})
+    own.kube.apply(crew("plain"), run("r", "plain"))
+    own.kube.await_end("r")
+    (pod,) = own.kube.items("pods")
+    (container,) = pod["spec"]["containers"]
+    security = container["securityContext"]
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert not [volume for volume in pod["spec"]["volumes"] if "projected" in volume]
+    assert (security["readOnlyRootFilesystem"], security["capabilities"]["drop"]) == (True, ["ALL"])
+    assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
