@@ -117,6 +117,7 @@ class Controller:
                 self._try_again(key, error, conflict=False)
             finally:
                 self.queue.done(key)
+            await asyncio.sleep(0)  # a decision without news awaits nothing: watches and probes need their turn
 
     async def _reconcile(self, key: Key) -> None:
         observed = self._store.observe(key)

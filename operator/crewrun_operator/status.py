@@ -16,6 +16,7 @@ _MESSAGE_LIMIT_BYTES = 1000
 _OUTPUT_LIMIT_BYTES = 4096
 _STATUS_LIMIT_BYTES = 10_000
 _SHORT_MESSAGE_BYTES = 200
+_SHORTEST_MESSAGE_BYTES = 80
 _VERDICTS = {Phase.SUCCEEDED: "True", Phase.FAILED: "False", Phase.CANCELLED: "False"}
 
 
@@ -143,8 +144,8 @@ def _short_attempts(status: RunStatus) -> RunStatus:
     earlier = [
         attempt.model_copy(
             update={
-                "message": cut(attempt.message, _SHORT_MESSAGE_BYTES) if attempt.message else None,
-                "usage": attempt.usage.model_copy(update={"by_model": []}) if attempt.usage else None,
+                "message": cut(attempt.message, _SHORTEST_MESSAGE_BYTES) if attempt.message else None,
+                **dict.fromkeys(("pod", "pod_uid", "running_time", "usage")),  # the sum of usage stays
             }
         )
         for attempt in status.attempts[:-1]

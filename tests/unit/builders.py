@@ -225,9 +225,7 @@ def a_usage(tokens: int = 100, model: str = "openai/gpt-4o") -> Usage:
 
 def a_payload(**settings: Any) -> Payload:
     """The payload of a run of the default crew with these settings."""
-    scene = Scene()
-    scene.store.put_run(RunBuilder().spec(**settings).build())
-    plan = scene.decide()
+    plan = Scene(RunBuilder().spec(**settings).build()).decide()
     assert plan.start is not None and plan.start.payload is not None, plan
     return plan.start.payload
 
@@ -317,10 +315,10 @@ class Scene:
             run["status"] = as_document(plan.status)
             self._put_run(run)
         if plan.start is not None and not without_job:
-            assert plan.start.payload or plan.start.like
+            payload = plan.start.payload or self._payload_of(plan.start.number - 1)
             name = names.job_name(self.run["metadata"]["name"], self.run["metadata"]["uid"], plan.start.number)
             self.made.append(name)
-            job = JobBuilder(self.run, plan.start.number, plan.start.payload).at(self._next())
+            job = JobBuilder(self.run, plan.start.number, payload).at(self._next())
             job.metadata(uid=hashlib.sha256(f"{name}{self._version}".encode()).hexdigest()[:36])
             self._jobs[plan.start.number] = job.build()
             self.store.put_job(job.build())
@@ -360,6 +358,10 @@ class Scene:
         job = JobBuilder(self.run, attempt)
         job._document = copy.deepcopy(self._jobs[attempt])
         return job.at(self._next())
+
+    def _payload_of(self, attempt: int) -> Payload:
+        annotations = self._jobs[attempt]["spec"]["template"]["metadata"]["annotations"]
+        return Payload(annotations[names.ANNOTATION_SPEC], annotations[names.ANNOTATION_INPUTS])
 
     def _put_run(self, run: dict[str, Any]) -> None:
         run["metadata"]["resourceVersion"] = str(self._next())

@@ -6,14 +6,19 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_BUSY = 2_000
 
 
 class _Selector(selectors.DefaultSelector):
     now = 1000.0
+    _turns = 0  # of the loop, while no time passed
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
             raise RuntimeError("the test would wait for ever: nothing is scheduled")
+        self._turns = 0 if timeout > 0 else self._turns + 1
+        if self._turns > _BUSY:
+            raise RuntimeError("the code under test is busy without end: no time passes")
         self.now += max(timeout, 0)
         return super().select(0)
 

@@ -103,6 +103,14 @@ def test_the_output_goes_first_then_previews_then_tasks_then_models() -> None:
     assert too_many.tasks_succeeded == 2, "the count stays when the tasks go"
 
 
+def test_a_message_of_control_characters_loses_its_end_and_never_the_record() -> None:
+    read = parse(
+        encode(RecordBuilder().with_(message="\x00" * 2000, output=OutputRecord.of("y" * 500)).build()).decode()
+    )
+    assert read is not None and read.message == "\x00" * 200
+    assert read.output is not None and read.output.value == "y" * 500
+
+
 def test_the_version_always_stands_in_the_record() -> None:
     """A reader whose own default is another version must see which one this is."""
     assert json.loads(encode(RecordBuilder().build()))["version"] == 1

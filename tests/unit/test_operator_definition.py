@@ -76,9 +76,9 @@ def test_a_definition_that_loads_has_no_problem(definition: DefinitionBuilder) -
         pytest.param(a().with_(tasks=["t"]), ".tasks[0]: must be an object", id="task of no kind"),
         pytest.param(a().task(description=...), ".tasks[0].description: is required", id="no description"),
         pytest.param(a().task(expected_output=""), ".tasks[0].expected_output: is required", id="no expected output"),
-        pytest.param(a().task(agent="wrtier"), ".tasks[0].agent: there is no agent 'wrtier'; the definition names writer",
+        pytest.param(a().task(agent="wrtier"), ".tasks[0].agent: there is no agent 'wrtier'; the definition names writ",
                      id="unknown agent"),
-        pytest.param(a().task(agent=["writer"]), ".tasks[0].agent: there is no agent ['writer']", id="agents in a list"),
+        pytest.param(a().task(agent=["writer"]), ".tasks[0].agent: there is no agent ['writer']", id="agent list"),
         pytest.param(a().task(agent={"name": "writer"}), ".tasks[0].agent: there is no agent {", id="agent in place"),
         pytest.param(a().task(agent=...), ".tasks[0].agent: is required", id="no agent in a sequential process"),
         pytest.param(a().task(0).task(1, name="task-0"), ".tasks[1].name: there is an earlier task 'task-0'",
@@ -135,7 +135,7 @@ def test_tasks_are_outlined_by_name_and_role() -> None:
     ]
 
 
-_leaf = st.none() | st.booleans() | st.integers(-1, 3) | st.sampled_from(["", "writer", "facts", "{topic}", "sequential"])
+_leaf = st.none() | st.booleans() | st.integers(-1, 3) | st.sampled_from(["", "writer", "facts", "{topic}", "x"])
 _json = st.recursive(
     _leaf,
     lambda inner: (

@@ -46,7 +46,7 @@ def inline(**crew: Any) -> RunBuilder:
     ("run", "others", "want_reason", "want_message"),
     [
         pytest.param(a_run(), [], "CrewNotFound",
-                     "spec.crewRef.name: there is no Crew 'research' in namespace 'team-a'; the run starts when it appears",
+                     "spec.crewRef.name: there is no Crew 'research' in namespace 'team-a'; the run starts when",
                      id="crew missing"),
         pytest.param(a_run(), [CrewBuilder().metadata(namespace="team-b")], "CrewNotFound", "spec.crewRef.name: ",
                      id="crew of another namespace"),
@@ -132,6 +132,8 @@ def test_no_schema_makes_the_operator_fetch_an_address(monkeypatch: pytest.Monke
         pytest.param(CrewBuilder().definition(inputs={"topic": "ants"}).spec(
                          inputSchema={"properties": {"topic": {"default": "wasps"}, "depth": {"default": 3}}}), {},
                      {"topic": "wasps", "depth": 3}, id="then the schema's defaults"),
+        pytest.param(CrewBuilder().spec(inputSchema={"properties": {"topic": {"default": "wasps"}}}), {"topic": "bees"},
+                     {"topic": "bees"}, id="what is given is the strongest"),
         pytest.param(CrewBuilder().spec(inputSchema={"required": ["topic"], "properties": {"topic": {"default": "b"}}}),
                      {}, {"topic": "b"}, id="a default satisfies what is required"),
         pytest.param(CrewBuilder().spec(inputSchema={"properties": {"topic": True}}), {"topic": None}, {"topic": None},
