@@ -4,7 +4,7 @@ The operator makes it, fixes it by digest when a run is accepted, and sends it w
 runner, which mounts both as files (`names.SPEC_FILE`, `names.INPUTS_FILE`).
 """
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from crewrun_api.model import Model
 from crewrun_api.settings import Document, Retry, Settings
@@ -21,6 +21,8 @@ class ResolvedRun(Settings):
 class AttemptSettings(Model):
     """What the operator decides by while a run goes on: kept on each Job, so that a profile or Crew that
     changes meanwhile changes nothing that runs."""
+
+    model_config = ConfigDict(extra="ignore")  # a newer release may have written more
 
     retry: Retry = Retry()
     timeout_seconds: int | None = None

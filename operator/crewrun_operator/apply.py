@@ -79,7 +79,7 @@ class Applier:
         metadata = run["metadata"]
         namespace, uid = metadata["namespace"], metadata["uid"]
         payload = start.payload or await self._payload_of(namespace, start.like or "")
-        if payload is None:
+        if payload is None or payload.digest != run["status"]["crew"]["digest"]:
             message = "the crew, its profile or the inputs changed, and the Job that carried them is gone"
             self._store.refuse(uid, start.number, Refusal(Reason.CREW_CHANGED, message, again=False))
             return False

@@ -40,10 +40,11 @@ def start(state: State, status: RunStatus | None, number: int) -> Plan | None:
     """
     if payload := state.unchanged_payload():
         return Plan(status=status, exclusive=True, start=StartAttempt(number, payload))
-    earlier = state.job(number - 1)
-    if earlier is not None and not earlier.deleting:
-        return Plan(status=status, exclusive=True, start=StartAttempt(number, None, like=earlier.id.name))
-    return None
+    earlier = [job for job in state.observed.jobs.values() if job.id.attempt < number and not job.deleting]
+    if not earlier:
+        return None
+    newest = max(earlier, key=lambda job: job.id.attempt)
+    return Plan(status=status, exclusive=True, start=StartAttempt(number, None, like=newest.id.name))
 
 
 def _crew_changed(state: State, status: RunStatus, attempt: AttemptStatus) -> Plan:

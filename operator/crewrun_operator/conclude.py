@@ -1,5 +1,6 @@
 """The end of an attempt, and what it means for the run. Purely computational."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from crewrun_api.outcome import Usage
@@ -13,6 +14,9 @@ from crewrun_operator.state import State
 from crewrun_operator.status import add_usage, with_attempt, with_record
 from crewrun_operator.times import parse, stamp, stamp_up
 
+#: How an attempt looks that the operator itself has stopped, by deleting its Pod or Job.
+_OUR_DOING = frozenset({Reason.CANCELLED, Reason.POD_DELETED, Reason.JOB_DELETED})
+
 
 def conclude(
     state: State,
@@ -22,6 +26,8 @@ def conclude(
     status: RunStatus | None = None,
 ) -> Plan:
     """Close the attempt and say what follows. Success is stronger than a stop that came too late."""
+    if stop is not None and verdict.reason in _OUR_DOING:
+        verdict = replace(verdict, outcome=Outcome.STOPPED, reason=stop.reason, message=stop.message)
     status = _closed(state, attempt, verdict, status or state.status)
     if verdict.outcome is Outcome.SUCCEEDED:
         message = f"attempt {attempt.number} finished the crew"
@@ -40,6 +46,7 @@ def conclude(
     due = next_attempt_at(
         _ended_at(state, attempt, verdict),
         attempt.number,
+        disruptions if next_ is Next.DISRUPTED else counted,
         state.uid,
         retry.backoff,
         verdict.record.retry_after_seconds if verdict.record else None,

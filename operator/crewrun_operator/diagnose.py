@@ -5,7 +5,7 @@ and this Pod may say that an attempt succeeded. The diagnosers read as a list; t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from crewrun_api import outcome
@@ -24,6 +24,7 @@ _DISRUPTIONS = {
 _IMAGE_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
+_START_ERRORS = frozenset({"StartError", "ContainerCannotRun"})
 _KILLED = frozenset({ExitCode.STOPPED, 128 + 9, 128 + 15})  # how a runner ends whose Pod is deleted
 
 
@@ -121,6 +122,14 @@ def _by_deadline(pod: PodView, job: JobView | None, run_uid: str) -> Verdict | N
     return _failed(pod, Reason.ATTEMPT_TIMED_OUT, "the attempt was stopped at its deadline by its Job")
 
 
+def _by_start(pod: PodView, job: JobView | None, run_uid: str) -> Verdict | None:
+    """The runtime could not start the container; its own words stand where a record would."""
+    if pod.terminated is None or pod.terminated.reason not in _START_ERRORS:
+        return None
+    words = f"the image's runner could not be started: {pod.terminated.message}"
+    return replace(_failed(pod, Reason.RUNNER_CRASHED, words), ran=False)
+
+
 def _by_exit(pod: PodView, job: JobView | None, run_uid: str) -> Verdict | None:
     if pod.terminated is None:
         return None
@@ -147,6 +156,7 @@ _DIAGNOSERS: tuple[Callable[[PodView, JobView | None, str], Verdict | None], ...
     _by_memory,  # what the kernel did is known, whoever deletes the Pod later
     _by_deadline,  # the Job controller deletes the Pod: nobody else interrupted it
     _by_disruption,
+    _by_start,
     _by_exit,
     _by_phase,
 )

@@ -31,12 +31,17 @@ def follow(state: State) -> Plan | None:
     if attempt is None:
         return None
     job, pod = state.job(attempt.number), state.pod(attempt)
-    holdup = waiting(pod)
+    refusal = state.observed.refusals.get(attempt.number)
+    holdup = Waiting(refusal.reason, refusal.message) if refusal and job is None else waiting(pod)
     stop = stop_request(state, holdup)
     if job is None and pod is None:
         return _without_job(state, attempt, stop)
-    if pod is None and job is not None and job.finished and not _confirmed(state, attempt.number, job):
-        return Plan(confirm=attempt.number)
+    if pod is None and job is not None and (job.finished or attempt.pod_uid):
+        if not _confirmed(state, attempt.number, job):
+            return Plan(confirm=attempt.number)
+        if not job.finished:
+            message = f"Pod {attempt.pod} is gone, and its outcome record with it"
+            return conclude(state, attempt, Verdict(Outcome.FAILED, Reason.POD_DELETED, message), stop)
     if verdict := diagnose(pod, job, state.uid):
         return conclude(state, attempt, verdict, stop)
     return _go_on(state, attempt, pod, holdup, stop)

@@ -23,7 +23,16 @@ def merge(*layers: Document) -> dict[str, Any]:
     for layer in layers:
         for field in _FIELDS & layer.keys():
             merged[field] = _stronger(field, merged.get(field), layer[field])
+        _claim(merged, layer, "env", "secrets")
+        _claim(merged, layer, "secrets", "env")
     return merged
+
+
+def _claim(merged: dict[str, Any], layer: Document, taking: str, losing: str) -> None:
+    """A variable that a layer sets by one field takes it from what weaker layers set by the other."""
+    taken = {item.get("name") for item in layer.get(taking, ())} - {item.get("name") for item in layer.get(losing, ())}
+    if losing in merged:
+        merged[losing] = [item for item in merged[losing] if item.get("name") is None or item["name"] not in taken]
 
 
 def choose_profile(named: str | None, profiles: Mapping[str, Document]) -> Document | None:

@@ -77,13 +77,14 @@ def exhausted(next_: Next, retry: Retry, attempts: int, disruptions: int) -> str
 
 
 def next_attempt_at(
-    ended: datetime, attempt: int, run_uid: str, backoff: Backoff, retry_after_seconds: float | None
+    ended: datetime, attempt: int, tries: int, run_uid: str, backoff: Backoff, retry_after_seconds: float | None
 ) -> datetime:
     """When attempt + 1 may start: after the larger of the backoff and what the provider asked for.
 
-    The jitter comes from the run and the attempt, so that an operator that restarts finds the same time.
+    `tries` counts what has failed in the same way so far: attempts, or disruptions. The jitter comes from the
+    run and the attempt, so that an operator that restarts finds the same time.
     """
-    growth = backoff.factor ** min(attempt - 1, _LONGEST_EXPONENT)
+    growth = backoff.factor ** min(tries - 1, _LONGEST_EXPONENT)
     wait = min(backoff.initial_seconds * growth, backoff.max_seconds) * (1 + _JITTER * _fraction(run_uid, attempt))
     asked = min(retry_after_seconds or 0, _LONGEST_RETRY_AFTER_SECONDS)
     return ended + timedelta(seconds=max(min(wait, backoff.max_seconds), asked))

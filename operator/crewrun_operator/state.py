@@ -57,10 +57,11 @@ class State:
         return self.observed.jobs.get(attempt)
 
     def pod(self, attempt: AttemptStatus) -> PodView | None:
-        """The execution of this attempt: the one that is recorded, else the newest that is there."""
+        """The execution of this attempt: the one that is recorded and no other, else the newest there is."""
         pods = [pod for pod in self.observed.pods if pod.id.attempt == attempt.number]
-        recorded = next((pod for pod in pods if pod.id.uid == attempt.pod_uid), None)
-        return recorded or max(pods, key=lambda pod: (not pod.gone, pod.id.version), default=None)
+        if attempt.pod_uid is not None:
+            return next((pod for pod in pods if pod.id.uid == attempt.pod_uid), None)
+        return max(pods, key=lambda pod: (not pod.gone, pod.id.version), default=None)
 
     @cached_property
     def acceptance(self) -> Accepted | Refused:

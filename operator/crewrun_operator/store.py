@@ -41,6 +41,7 @@ class Store:
         self._profiles: defaultdict[str, dict[str, Manifest]] = defaultdict(dict)
         self._states: defaultdict[str, RunState] = defaultdict(RunState)
         self._gone: OrderedDict[str, None] = OrderedDict()
+        self._missing: dict[str | None, set[str]] = {}
 
     def observe(self, key: Key) -> Observed | None:
         """Everything known of one run; None when there is no such run."""
@@ -182,7 +183,7 @@ class Store:
         def is_ghost(view: JobView | PodView) -> bool:
             return ghost(view.id.uid, view.id.namespace, view.id.version)
 
-        found = False
+        found, missing = False, set[str]()
         for manifest, drop in self._manifests(plural):
             metadata = manifest["metadata"]
             if ghost(metadata["uid"], metadata["namespace"], version(manifest)):
@@ -194,9 +195,14 @@ class Store:
                     found = True
                     self._forget_job(job.id)
             if plural == paths.PODS:
-                for pod in filter(is_ghost, [*state.pods.values()]):
-                    found |= not pod.gone
-                    state.pods[pod.id.uid] = pod.as_gone()
+                for pod in filter(is_ghost, [pod for pod in state.pods.values() if not pod.gone]):
+                    found = True
+                    missing.add(pod.id.uid)
+                    # Its deletion, with the outcome record in it, may be on the way: one more list decides.
+                    if pod.id.uid in self._missing.get(namespace, ()):
+                        state.pods[pod.id.uid] = pod.as_gone()
+        if plural == paths.PODS:
+            self._missing[namespace] = missing
         return found
 
     def _manifests(self, plural: str) -> list[tuple[Manifest, Callable[[Manifest], list[Key]]]]:

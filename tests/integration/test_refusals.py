@@ -109,7 +109,7 @@ NOT_ACCEPTED = {
         changed(CREW, {"properties": {"topic": {"maxLength": 1}}}, "spec", "inputSchema"),
         RUN,
         "InvalidInputs",
-        "spec.inputs.topic: 'AI' is too long",
+        'spec.inputs.topic: "AI" is longer than 1 character',
     ),
     "the definition names an unknown agent": (
         changed(CREW, "b", *TASK, "agent"),

@@ -10,7 +10,7 @@ from crewrun_api.run import RunStatus
 from crewrun_operator.observed import Plan
 from crewrun_operator.status import condition
 from crewrun_operator.times import parse, stamp
-from tests.unit.builders import NOON, CrewBuilder, PodBuilder, RecordBuilder, RunBuilder, Scene
+from tests.unit.builders import NOON, CrewBuilder, PodBuilder, RecordBuilder, RunBuilder, Scene, pod_uid
 
 SUCCESS = RecordBuilder().text()
 
@@ -558,3 +558,56 @@ def test_a_status_of_many_attempts_stays_under_10_kb() -> None:
     assert scene.status.phase is Phase.FAILED
     assert len(scene.status.attempts) == 10
     assert len(scene.status.model_dump_json(by_alias=True, exclude_none=True)) <= 10_000
+
+
+def test_a_stray_whose_job_is_gone_is_ended_itself() -> None:
+    scene = running()
+    fail(scene, 1)
+    scene.pod(PodBuilder(1, execution=2).running()).job_gone(1)
+    plan = scene.decide()
+    assert plan.stop is not None and plan.stop.pod_uid == pod_uid(1, 2)
+
+
+def test_a_pod_that_took_the_place_of_the_recorded_one_does_not_speak_for_the_attempt() -> None:
+    scene = running().pod_gone(PodBuilder().running()).restart()
+    scene.pod(PodBuilder(1, execution=2).ended(0, RecordBuilder(execution=2).text()))
+    assert scene.decide() == Plan(confirm=1)
+    scene.settle()
+    assert attempts(scene) == [(1, "Failed", "PodDeleted")]
+    assert scene.status.phase is Phase.BACKING_OFF
+
+
+def test_a_run_that_is_cancelled_while_its_pod_is_killed_was_stopped_and_not_disrupted() -> None:
+    scene = running()
+    cancelled_by(scene)
+    scene.pod(PodBuilder().deleting().ended(137)).settle()
+    assert attempts(scene) == [(1, "Stopped", "Cancelled")]
+    assert scene.status.disruptions == 0
+    assert scene.status.usage is not None and scene.status.usage.incomplete
+
+
+def test_a_quota_that_holds_a_job_back_too_long_is_what_the_run_fails_for() -> None:
+    scene = Scene()
+    scene.carry_out(scene.decide(), without_job=True).refuse(1, Reason.JOB_REJECTED, "exceeded quota", again=True)
+    scene.later(601).settle()
+    assert reason_of(scene.status) == ("False", "JobRejected")
+    told = condition(scene.status, ConditionType.SUCCEEDED)
+    assert told is not None and "exceeded quota" in told.message
+
+
+def test_a_runner_that_the_runtime_cannot_start_fails_with_the_runtime_s_words() -> None:
+    scene = started()
+    words = 'exec: "python3": executable file not found'
+    scene.pod(PodBuilder().ended(128, words, reason="StartError")).settle()
+    assert attempts(scene) == [(1, "Failed", "RunnerCrashed")]
+    assert words in (scene.status.attempts[0].message or "")
+
+
+def test_a_later_attempt_takes_its_payload_from_the_newest_job_that_is_left() -> None:
+    scene = running(retry={"maxAttempts": 5, "backoff": {"initialSeconds": 0}})
+    fail(scene, 1)
+    scene.settle()
+    fail(scene, 2)
+    scene.edit_crew().job_gone(2)
+    plan = scene.later(5).decide()
+    assert plan.start is not None and (plan.start.number, plan.start.like) == (3, "report-0f3ab-1")

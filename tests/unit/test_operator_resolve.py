@@ -93,3 +93,28 @@ def test_the_profile_is_the_one_that_is_named_or_the_newest_default(
 ) -> None:
     found = choose_profile(named, {each["metadata"]["name"]: each for each in profiles})
     assert (found and found["metadata"]["name"]) == want_name
+
+
+def secret(name: str) -> dict[str, Any]:
+    return {"name": name, "secretKeyRef": {"name": "keys", "key": name}}
+
+
+@pytest.mark.parametrize(
+    ("weak", "strong", "want_env", "want_secrets"),
+    [
+        pytest.param({"secrets": [secret("A")]}, {"env": [variable("A", "1")]}, ["A"], [], id="a value"),
+        pytest.param({"env": [variable("A", "1")]}, {"secrets": [secret("A")]}, [], ["A"], id="a Secret"),
+        pytest.param({"secrets": [secret("A")]}, {"env": [variable("B", "1")]}, ["B"], ["A"], id="another"),
+    ],
+)
+def test_the_stronger_layer_says_where_a_variable_comes_from(
+    weak: dict[str, Any], strong: dict[str, Any], want_env: list[str], want_secrets: list[str]
+) -> None:
+    merged = merge(weak, strong)
+    assert [item["name"] for item in merged.get("env", [])] == want_env
+    assert [item["name"] for item in merged.get("secrets", [])] == want_secrets
+
+
+def test_files_of_a_secret_stay_when_a_stronger_layer_sets_variables() -> None:
+    files = {"mountPath": "/keys", "secretName": "keys"}
+    assert merge({"secrets": [files]}, {"env": [variable("A", "1")]})["secrets"] == [files]

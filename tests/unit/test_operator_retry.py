@@ -86,7 +86,7 @@ def test_one_attempt_means_no_retry() -> None:
 
 
 def wait(attempt: int, backoff: Backoff | None = None, asked: float | None = None, uid: str = RUN_UID) -> float:
-    return (next_attempt_at(NOON, attempt, uid, backoff or Backoff(), asked) - NOON).total_seconds()
+    return (next_attempt_at(NOON, attempt, attempt, uid, backoff or Backoff(), asked) - NOON).total_seconds()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,11 @@ def test_the_wait_doubles_with_up_to_a_tenth_of_jitter(attempt: int, want_base: 
 def test_the_wait_never_passes_its_maximum(attempt: int) -> None:
     assert wait(attempt) == 300
     assert wait(attempt, Backoff(initial_seconds=1, factor=100, max_seconds=86_400)) == 86_400
+
+
+def test_disruptions_before_a_failure_do_not_make_its_wait_longer() -> None:
+    due = next_attempt_at(NOON, 6, 1, RUN_UID, Backoff(), None)
+    assert 1 <= (due - NOON).total_seconds() <= 1.1
 
 
 def test_a_wait_of_nothing_stays_nothing() -> None:
@@ -140,6 +145,6 @@ def test_every_wait_is_finite_and_bounded(
     attempt: int, initial: float, factor: float, longest: float, asked: float | None
 ) -> None:
     got = next_attempt_at(
-        NOON, attempt, RUN_UID, Backoff(initial_seconds=initial, factor=factor, max_seconds=longest), asked
+        NOON, attempt, attempt, RUN_UID, Backoff(initial_seconds=initial, factor=factor, max_seconds=longest), asked
     )
     assert NOON <= got <= NOON + timedelta(seconds=86_400)
