@@ -8,8 +8,13 @@ from pydantic import ValidationError
 from crewrun_operator.main import run, set_up_logging
 from crewrun_operator.settings import OperatorSettings
 
+#: The API server takes objects of 10,000 levels, and a watch that cannot decode one ends the operator for
+#: everybody. Such a run is refused (see validate.py), not fallen over.
+_RECURSION_LIMIT = 25_000
+
 
 def main() -> int:
+    sys.setrecursionlimit(_RECURSION_LIMIT)
     try:
         settings = OperatorSettings()
     except ValidationError as error:

@@ -85,8 +85,15 @@ class Api:
         self._metrics.requests.labels(verb, resource_of(path), str(response.status)).inc()
         if response.status >= 400:
             raise _error(response.status, data)
+        return _decoded(data)
+
+
+def _decoded(data: bytes) -> Document:
+    try:
         document: Document = orjson.loads(data)
-        return document
+    except orjson.JSONDecodeError:  # nested more deeply than orjson goes: somebody's object, or a list with one
+        document = json.loads(data)
+    return document
 
 
 def resource_of(path: str) -> str:

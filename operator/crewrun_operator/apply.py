@@ -38,7 +38,7 @@ class Applier:
         its newer state is on the way.
         """
         if plan.status is not None:
-            run = await self._write_status(run, plan.status, plan.exclusive)
+            run = await self._write_status(run, plan.status)
         if plan.start is not None and not await self._start(run, plan.start):
             return True
         if plan.stop is not None:
@@ -52,13 +52,14 @@ class Applier:
             return True
         return False
 
-    async def _write_status(self, run: Manifest, status: RunStatus, exclusive: bool) -> Manifest:
+    async def _write_status(self, run: Manifest, status: RunStatus) -> Manifest:
+        """Patch what differs, if the run is still as it was when it was decided about."""
         old = as_document(RunStatus.model_validate(run.get("status") or {}))
         patch = merge_patch(old, as_document(status))
         if not patch:
             return run
         metadata = run["metadata"]
-        precondition = {"metadata": {"resourceVersion": metadata["resourceVersion"]}} if exclusive else {}
+        precondition = {"metadata": {"resourceVersion": metadata["resourceVersion"]}}
         path = paths.run_status(metadata["namespace"], metadata["name"])
         written = await self._api.merge_patch(path, {**precondition, "status": patch})
         self._store.put_run(written)

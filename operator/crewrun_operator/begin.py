@@ -39,12 +39,12 @@ def start(state: State, status: RunStatus | None, number: int) -> Plan | None:
     payload comes from the Job of the attempt before.
     """
     if payload := state.unchanged_payload():
-        return Plan(status=status, exclusive=True, start=StartAttempt(number, payload))
+        return Plan(status=status, start=StartAttempt(number, payload))
     earlier = [job for job in state.observed.jobs.values() if job.id.attempt < number and not job.deleting]
     if not earlier:
         return None
     newest = max(earlier, key=lambda job: job.id.attempt)
-    return Plan(status=status, exclusive=True, start=StartAttempt(number, None, like=newest.id.name))
+    return Plan(status=status, start=StartAttempt(number, None, like=newest.id.name))
 
 
 def _crew_changed(state: State, status: RunStatus, attempt: AttemptStatus) -> Plan:
@@ -70,7 +70,7 @@ def _refuse(state: State, refused: Refused) -> Plan:
     told = condition(state.status, ConditionType.ACCEPTED)
     news = told is None or (told.reason, told.message) != (refused.reason, message)
     notices = (Notice("Warning", "NotAccepted", f"{refused.reason}: {message}"),) if news else ()
-    return Plan(status=status, exclusive=True, notices=notices)
+    return Plan(status=status, notices=notices)
 
 
 def _condition(

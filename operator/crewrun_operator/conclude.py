@@ -31,7 +31,7 @@ def conclude(
     status = _closed(state, attempt, verdict, status or state.status)
     if verdict.outcome is Outcome.SUCCEEDED:
         message = f"attempt {attempt.number} finished the crew"
-        return Plan(state.settled(status, Phase.SUCCEEDED, Reason.COMPLETED, message), exclusive=True)
+        return Plan(state.settled(status, Phase.SUCCEEDED, Reason.COMPLETED, message))
     if stop is not None:
         return _ended(state, status, stop.phase, stop.reason, stop.message)
     retry = state.settings.retry
@@ -55,7 +55,6 @@ def conclude(
     message = f"{why}; attempt {attempt.number + 1} starts at {status.next_attempt_time}"
     return Plan(
         status=state.settled(status, Phase.BACKING_OFF, verdict.reason, message),
-        exclusive=True,
         notices=(Notice("Warning", "AttemptFailed", message),),
         again_at=parse(stamp_up(due)),
     )
@@ -82,7 +81,7 @@ def _closed(state: State, attempt: AttemptStatus, verdict: Verdict, status: RunS
 
 def _ended(state: State, status: RunStatus, phase: Phase, reason: Reason, message: str) -> Plan:
     notices = (Notice("Warning", reason, message),) if phase is Phase.FAILED else ()
-    return Plan(state.settled(status, phase, reason, message), exclusive=True, notices=notices)
+    return Plan(state.settled(status, phase, reason, message), notices=notices)
 
 
 def _ended_at(state: State, attempt: AttemptStatus, verdict: Verdict) -> datetime:

@@ -56,4 +56,4 @@ def end_before_start(state: State) -> Plan | None:
         return None
     status = state.settled(state.status, stop.phase, stop.reason, stop.message)
     notices = () if stop.phase is Phase.CANCELLED else (Notice("Warning", stop.reason, stop.message),)
-    return Plan(status=status, exclusive=True, notices=notices)
+    return Plan(status=status, notices=notices)

@@ -95,7 +95,7 @@ def _go_on(
     elif not _younger(state, attempt, _SLOW_AFTER):
         status = state.settled(status, Phase.STARTING, Phase.STARTING, holdup.message)
     if stop is not None:
-        return Plan(status=status, exclusive=True, stop=action)
+        return Plan(status=status, stop=action)
     again_at = earliest(
         out_of_time_at(state),
         start_deadline_at(state) if holdup else None,
@@ -103,7 +103,7 @@ def _go_on(
     )
     if (later := _younger(state, attempt, _PROGRESS_AFTER)) and _mere_progress(status):
         return Plan(again_at=earliest(later, again_at))
-    return Plan(status=status, exclusive=True, again_at=again_at)
+    return Plan(status=status, again_at=again_at)
 
 
 def _seen(status: RunStatus, attempt: AttemptStatus, pod: PodView | None) -> RunStatus:

@@ -84,7 +84,6 @@ class Plan:
     """What is to be done, in this order: status, then Job, then the rest."""
 
     status: RunStatus | None = None
-    exclusive: bool = False  # the status patch must fail if the run has changed meanwhile
     start: StartAttempt | None = None
     stop: Stop | None = None
     confirm: int | None = None  # look this attempt up live and decide again

@@ -22,6 +22,8 @@ from crewrun_operator.observed import Observed, Payload
 from crewrun_operator.resolve import choose_profile, merge
 
 _SHOWN_PROBLEMS = 5
+#: Deeper documents break the libraries that read them. Schemas and definitions that people write have ten.
+_MOST_LEVELS = 64
 _M = TypeVar("_M", bound=Model)
 
 
@@ -49,8 +51,10 @@ class Refused(Exception):
 def accept(observed: Observed) -> Accepted:
     """The run's payload; raises Refused with the first kind of problem that there is."""
     run = observed.run
+    _shallow(run["spec"], "spec")
     spec = _parsed(RunSpec, run["spec"], "spec")
     crew_spec, path = _crew_spec(observed, spec)
+    _shallow(crew_spec, path)
     crew = _parsed(CrewSpec, crew_spec, path)
     profile = _profile(observed, spec, crew, path)
     if crew.definition is None:
@@ -86,6 +90,23 @@ def accept(observed: Observed) -> Accepted:
     )
 
 
+def _shallow(document: Mapping[str, Any], path: str) -> None:
+    """Refuse a document of too many levels; without recursion, which is what it would exhaust."""
+    level: list[tuple[str, Any]] = [(path, document)]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            (f"{where}.{key}", value)
+            for where, node in level
+            for key, value in (node.items() if isinstance(node, Mapping) else enumerate(node))
+            if isinstance(value, Mapping | list)
+        ]
+        if not level:
+            return
+    where = ".".join(level[0][0].split(".")[:4])
+    message = f"is nested more than {_MOST_LEVELS} levels deep"
+    raise Refused(AcceptedReason.INVALID_SPEC, Problem(where, message))
+
+
 def _crew_spec(observed: Observed, spec: RunSpec) -> tuple[Mapping[str, Any], str]:
     """The crew's spec as it was written, and the path that errors in it are told by."""
     if spec.crew_ref is None:
@@ -105,6 +126,7 @@ def _profile(observed: Observed, spec: RunSpec, crew: CrewSpec, path: str) -> Ma
         message = f"there is no CrewProfile {named!r} in this namespace; the run starts when it appears"
         raise Refused(AcceptedReason.PROFILE_NOT_FOUND, Problem(where, message))
     if profile is not None:
+        _shallow(profile["spec"], f"CrewProfile/{profile['metadata']['name']}: spec")
         _parsed(ProfileSpec, profile["spec"], f"CrewProfile/{profile['metadata']['name']}: spec")
     return profile
 
@@ -142,7 +164,7 @@ def _schema_problems(schema: Mapping[str, Any], inputs: Mapping[str, Any], path:
     except jsonschema_rs.ValidationError as error:
         where = ".".join([f"{path}.inputSchema", *map(str, error.instance_path)])
         raise Refused(AcceptedReason.INVALID_CREW, Problem(where, error.message)) from None
-    except ValueError as error:  # nested too deeply
+    except ValueError as error:  # a number or a text that the engine has no form for
         raise Refused(AcceptedReason.INVALID_CREW, Problem(f"{path}.inputSchema", str(error))) from None
     return sorted({_schema_problem(error) for error in errors}, key=str)
 

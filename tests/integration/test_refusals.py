@@ -1,6 +1,7 @@
 """Wrong manifests: refused by the API server, or told as Accepted=False; never a Job."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -186,3 +187,17 @@ def test_a_run_with_a_name_of_200_characters_works(space: Kube, operator: Operat
     ended = space.await_end(name)
     assert ended["status"]["phase"] == "Succeeded"
     assert len(space.jobs_of(ended)) == 1
+
+
+def test_an_object_as_deep_as_the_api_server_takes_is_refused_and_stops_nobody(space: Kube, operator: Operator) -> None:
+    levels = 9_000
+    inputs = '{"a":' * levels + "1" + "}" * levels
+    deep = json.dumps(run("deep", "fine", inputs="HERE")).replace('"HERE"', inputs)
+    path = f"/apis/crewrun.dev/v1alpha1/namespaces/{space.namespace}/crewruns"
+    space.kubectl("create", "--raw", path, "-f", "-", stdin=deep)
+    space.apply(CREW, RUN)
+    assert space.await_end("r")["status"]["phase"] == "Succeeded"
+    message = space.kubectl(
+        "get", "crewrun", "deep", "-o", "jsonpath={.status.conditions[?(@.type=='Accepted')].message}"
+    )
+    assert message == "spec.inputs.a.a: is nested more than 64 levels deep"

@@ -431,7 +431,7 @@ def test_a_plan_without_news_writes_nothing() -> None:
         operator = Operator(api)
         status = settle(RunStatus(), Phase.PENDING, "R", "m", NOON, 1)
         await operator.applier.apply(operator.observe().run, Plan(status=status))
-        await operator.applier.apply(operator.observe().run, Plan(status=status, exclusive=True))
+        await operator.applier.apply(operator.observe().run, Plan(status=status))
         assert api.writes == [STATUS]
 
     tell(story)

@@ -54,7 +54,7 @@ def fail(scene: Scene, attempt: int, reason: Reason = Reason.TASK_FAILED) -> Pla
 
 def test_a_good_run_is_accepted_and_started_in_one_plan() -> None:
     plan = Scene().decide()
-    assert plan.status is not None and plan.start is not None and plan.exclusive
+    assert plan.status is not None and plan.start is not None
     assert (plan.start.number, plan.start.like) == (1, None)
     status = plan.status
     assert (status.phase, status.attempt_count, status.progress) == (Phase.STARTING, 1, "0/2")
@@ -76,7 +76,7 @@ def test_a_run_that_succeeds_takes_three_writes() -> None:
     assert scene.decide().status in (None, scene.status)
     scene.pod(PodBuilder().ended(0, SUCCESS))
     plan = scene.decide()
-    assert plan.status is not None and plan.status.phase is Phase.SUCCEEDED and plan.exclusive
+    assert plan.status is not None and plan.status.phase is Phase.SUCCEEDED
     assert plan.again_at is None and plan.start is None and plan.notices == ()
 
 

@@ -36,7 +36,10 @@ def schema(**more: Any) -> dict[str, Any]:
 
 def nested(depth: int) -> dict[str, Any]:
     """A schema of so many schemas, one in another."""
-    return {"not": nested(depth - 1)} if depth else {}
+    document: dict[str, Any] = {}
+    for _ in range(depth):
+        document = {"not": document}
+    return document
 
 
 def a_run() -> RunBuilder:
@@ -100,8 +103,12 @@ def inline(**crew: Any) -> RunBuilder:
                      f"{CREW}.inputSchema.properties: must be an object", id="schema of no kind"),
         pytest.param(a_run(), [CrewBuilder().spec(inputSchema={"$ref": "#/$defs/gone"})], "InvalidCrew",
                      f"{CREW}.inputSchema: Pointer '/$defs/gone' does not exist", id="schema that leads nowhere"),
-        pytest.param(a_run(), [CrewBuilder().spec(inputSchema=nested(300))], "InvalidCrew",
-                     f"{CREW}.inputSchema: Recursion limit reached", id="schema that is nested too deeply"),
+        pytest.param(a_run(), [CrewBuilder().spec(inputSchema=nested(200))], "InvalidSpec",
+                     f"{CREW}.inputSchema.not", id="schema too deep"),
+        pytest.param(a_run().spec(inputs={"topic": nested(200)}), [CrewBuilder()], "InvalidSpec",
+                     "spec.inputs.topic.not: is nested more than 64 levels deep", id="inputs too deep"),
+        pytest.param(a_run(), [CrewBuilder().definition(inputs={"x": nested(200)})], "InvalidSpec",
+                     f"{CREW}.definition.inputs.x: is nested more than 64 levels", id="definition too deep"),
         pytest.param(a_run().spec(inputs={"topic": "€" * (names.PAYLOAD_LIMIT_BYTES // 3)}), [CrewBuilder()],
                      "TooLarge", f"{CREW}.definition: definition and inputs are ", id="too large"),
     ],
