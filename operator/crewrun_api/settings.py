@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 from crewrun_api.model import Model
 from crewrun_api.reasons import Reason
 
-ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=253)]
 Decimal = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,12}(\.[0-9]{1,9})?$")]
 #: A Kubernetes document that is passed on as it is; the API server checks it when the Job is made.

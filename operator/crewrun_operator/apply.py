@@ -49,8 +49,33 @@ class Applier:
             await self._delete_run(run)
         if plan.confirm is not None:
             await self._confirm(run, plan.confirm)
-            return True
-        return False
+        if plan.confirm_sources:
+            await self._confirm_sources(run)
+        return plan.confirm is not None or plan.confirm_sources
+
+    async def _confirm_sources(self, run: Manifest) -> None:
+        """Ask the API server itself about what a run is made of: its Crew by name, the profiles by list."""
+        namespace, crew_name = run["metadata"]["namespace"], (run["spec"].get("crewRef") or {}).get("name")
+        crew = await self._get_or_none(paths.custom(paths.CREWS, namespace, crew_name)) if crew_name else None
+        profiles, list_version = await self._list(paths.custom(paths.PROFILES, namespace))
+        self._store.confirm_sources(run, crew, profiles, list_version)
+
+    async def _get_or_none(self, path: str) -> Document | None:
+        try:
+            return await self._api.get(path)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return None
+
+    async def _list(self, path: str, **query: str) -> tuple[list[Document], int]:
+        """All items, and the version that they were listed at."""
+        items: list[Document] = []
+        list_version = 0
+        async for page in self._api.pages(path, **query):
+            list_version = list_version or int(page["metadata"]["resourceVersion"])
+            items += page["items"]
+        return items, list_version
 
     async def _write_status(self, run: Manifest, status: RunStatus) -> Manifest:
         """Patch what differs, if the run is still as it was when it was decided about."""
@@ -102,12 +127,9 @@ class Applier:
         return True
 
     async def _payload_of(self, namespace: str, job: str) -> Payload | None:
-        try:
-            document = await self._api.get(paths.jobs(namespace, job))
-        except ApiError as error:
-            if error.code == 404:
-                return None
-            raise
+        document = await self._get_or_none(paths.jobs(namespace, job))
+        if document is None:
+            return None
         annotations = document["spec"]["template"]["metadata"].get("annotations") or {}
         if not {names.ANNOTATION_SPEC, names.ANNOTATION_INPUTS} <= annotations.keys():
             return None
@@ -146,22 +168,12 @@ class Applier:
         """Ask the API server itself about an attempt: its Job by name, its Pods by label."""
         metadata = run["metadata"]
         namespace, uid = metadata["namespace"], metadata["uid"]
-        job: Document | None
-        try:
-            job = await self._api.get(paths.jobs(namespace, names.job_name(metadata["name"], uid, attempt)))
-        except ApiError as error:
-            if error.code != 404:
-                raise
-            job = None
+        job = await self._get_or_none(paths.jobs(namespace, names.job_name(metadata["name"], uid, attempt)))
         view = job_view(job) if job is not None else None
         if view is None or view.owner_uid != uid:
             job = None
         selector = f"{names.LABEL_RUN_UID}={uid},{names.LABEL_ATTEMPT}={attempt}"
-        pods: list[Document] = []
-        list_version = 0
-        async for page in self._api.pages(paths.pods(namespace), labelSelector=selector):
-            list_version = list_version or int(page["metadata"]["resourceVersion"])
-            pods += page["items"]
+        pods, list_version = await self._list(paths.pods(namespace), labelSelector=selector)
         self._store.confirm(uid, attempt, job, pods, list_version)
 
     async def _notify(self, run: Manifest, notice: Notice) -> None:

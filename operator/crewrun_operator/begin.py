@@ -15,6 +15,9 @@ from crewrun_operator.validate import Accepted, Refused
 def begin(state: State) -> Plan:
     """Record the next attempt and start it; or say why the run cannot start."""
     number = state.status.attempt_count + 1
+    if number == 1 and not state.observed.sources_confirmed:
+        # The watches are independent: a crew or profile that was applied before its run may be seen after it.
+        return Plan(confirm_sources=True)
     if number == 1 and isinstance(state.acceptance, Refused):
         return _refuse(state, state.acceptance)
     status = state.status

@@ -27,6 +27,8 @@ class Observed:
     run: Manifest
     crew: Manifest | None
     profiles: Mapping[str, Manifest]
+    #: Whether crew and profiles were read live for this run, and are still as they were then.
+    sources_confirmed: bool
     jobs: Mapping[int, JobView]
     pods: tuple[PodView, ...]
     #: Attempts that were looked up live, with the version of the Job that was found then (0: no Job).
@@ -87,6 +89,7 @@ class Plan:
     start: StartAttempt | None = None
     stop: Stop | None = None
     confirm: int | None = None  # look this attempt up live and decide again
+    confirm_sources: bool = False  # read the crew and the profiles live and decide again
     delete_run: bool = False
     notices: tuple[Notice, ...] = field(default=())
     again_at: datetime | None = None

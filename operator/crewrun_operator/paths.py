@@ -1,5 +1,7 @@
 """Paths of the API server. Purely computational."""
 
+from urllib.parse import quote
+
 from crewrun_api import names
 
 CREWRUNS, CREWS, PROFILES, JOBS, PODS = "crewruns", "crews", "crewprofiles", "jobs", "pods"
@@ -30,8 +32,8 @@ def events(namespace: str) -> str:
 def _path(group: str, plural: str, namespace: str | None, name: str | None) -> str:
     parts = [group]
     if namespace is not None:
-        parts.append(f"namespaces/{namespace}")
+        parts.append(f"namespaces/{quote(namespace, safe='')}")
     parts.append(plural)
     if name is not None:
-        parts.append(name)
+        parts.append(quote(name, safe=""))  # a name may come from a spec, where it is anybody's text
     return "/".join(parts)

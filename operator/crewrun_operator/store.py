@@ -29,6 +29,7 @@ class RunState:
     pods: dict[str, PodView] = field(default_factory=dict)
     confirmed: dict[int, int] = field(default_factory=dict)
     refusals: dict[int, Refusal] = field(default_factory=dict)
+    sources: tuple[int, ...] | None = None  # the versions of crew and profiles that were confirmed
 
 
 class Store:
@@ -55,6 +56,7 @@ class Store:
             run=run,
             crew=self._crews.get((namespace, crew)) if crew else None,
             profiles=self._profiles.get(namespace, {}),
+            sources_confirmed=state.sources == self._source_versions(namespace, crew),
             jobs=state.jobs,
             pods=tuple(state.pods.values()),
             confirmed=state.confirmed,
@@ -170,6 +172,26 @@ class Store:
             if pod_.id.attempt == attempt and uid not in uids and pod_.id.version <= list_version:
                 state.pods[uid] = pod_.as_gone()
         state.confirmed[attempt] = version(job) if job is not None else 0
+
+    def confirm_sources(
+        self, run: Manifest, crew: Manifest | None, profiles: Iterable[Manifest], list_version: int
+    ) -> None:
+        """What the API server itself said about the sources of a run, just now."""
+        namespace, name = run["metadata"]["namespace"], _crew_name(run)
+        if crew is not None:
+            self.put_crew(crew)
+        elif name is not None:
+            self._crews.pop((namespace, name), None)
+        listed = list(profiles)
+        for profile in listed:
+            self.put_profile(profile)
+        uids = {profile["metadata"]["uid"] for profile in listed}
+        self.sweep(paths.PROFILES, namespace, uids, list_version)
+        self._states[run["metadata"]["uid"]].sources = self._source_versions(namespace, name)
+
+    def _source_versions(self, namespace: str, crew: str | None) -> tuple[int, ...]:
+        sources = [self._crews.get((namespace, crew)) if crew else None, *self._profiles.get(namespace, {}).values()]
+        return tuple(version(source) if source is not None else 0 for source in sources)
 
     def sweep(self, plural: str, namespace: str | None, uids: set[str], list_version: int) -> bool:
         """Drop the ghosts: objects that a list made at this version would have shown, and did not.

@@ -36,6 +36,10 @@ TASK = ("spec", "definition", "tasks", 0)
 KEY = {"name": "KEY", "secretKeyRef": {"name": "keys", "key": "openai"}}
 
 REFUSED = {
+    "a crew whose name is a path": (
+        changed(RUN, {"name": "../../secrets/keys"}, "spec", "crewRef"),
+        "spec.crewRef.name",
+    ),
     "a run without a crew": (without(RUN, "spec", "crewRef"), "give exactly one of crewRef and crew"),
     "a run with two crews": (changed(RUN, CREW["spec"], "spec", "crew"), "give exactly one of crewRef and crew"),
     "a run with an unknown field": (changed(RUN, 1, "spec", "maxAttempts"), 'unknown field "spec.maxAttempts"'),
@@ -197,6 +201,7 @@ def test_an_object_as_deep_as_the_api_server_takes_is_refused_and_stops_nobody(s
     space.kubectl("create", "--raw", path, "-f", "-", stdin=deep)
     space.apply(CREW, RUN)
     assert space.await_end("r")["status"]["phase"] == "Succeeded"
+    space.kubectl("wait", "crewrun/deep", "--for=jsonpath={.status.phase}=Pending", "--timeout=30s")
     message = space.kubectl(
         "get", "crewrun", "deep", "-o", "jsonpath={.status.conditions[?(@.type=='Accepted')].message}"
     )

@@ -256,6 +256,8 @@ class Scene:
         return RunStatus.model_validate(self.run["status"])
 
     def observe(self) -> Observed:
+        """The sources as confirmed as those of a run that is decided about a second time."""
+        self.store.confirm_sources(self.run, self.store._crews.get((self.key[0], "research")), [], 0)
         observed = self.store.observe(self.key)
         assert observed is not None
         return observed

@@ -16,7 +16,17 @@ from crewrun_operator.metrics import Metrics
 from crewrun_operator.observed import Notice, Observed, Plan, Stop
 from crewrun_operator.status import settle
 from crewrun_operator.store import Store
-from tests.unit.builders import DEFAULTS, NOON, RUN_UID, CrewBuilder, JobBuilder, PodBuilder, RecordBuilder, RunBuilder
+from tests.unit.builders import (
+    DEFAULTS,
+    NOON,
+    RUN_UID,
+    CrewBuilder,
+    JobBuilder,
+    PodBuilder,
+    ProfileBuilder,
+    RecordBuilder,
+    RunBuilder,
+)
 from tests.unit.fake_api import FakeApi, Lost
 
 KEY = ("team-a", "report")
@@ -435,3 +445,51 @@ def test_a_plan_without_news_writes_nothing() -> None:
         assert api.writes == [STATUS]
 
     tell(story)
+
+
+def test_a_profile_that_was_applied_before_its_run_and_is_seen_after_it_is_used() -> None:
+    async def scenario() -> None:
+        api = FakeApi()
+        api.put(RUN, RunBuilder().build())
+        operator = Operator(api)
+        api.put(paths.custom(paths.CREWS, "team-a", "research"), CrewBuilder().build())
+        profile = ProfileBuilder("late").spec(default=True, maxRPM=7).build()
+        api.put(paths.custom(paths.PROFILES, "team-a", "late"), profile)
+        await operator.settle()
+        assert operator.observe().run["status"]["profile"] == "late"
+        assert '"maxRPM":7' in api.objects[JOB]["spec"]["template"]["metadata"]["annotations"]["crewrun.dev/spec"]
+
+    asyncio.run(scenario())
+
+
+def test_a_crew_and_a_profile_that_are_gone_are_not_used_though_no_watch_told_of_it() -> None:
+    async def scenario() -> None:
+        api = FakeApi()
+        api.put(RUN, RunBuilder().build())
+        operator = Operator(api)
+        operator.store.put_crew(CrewBuilder().build())
+        operator.store.put_profile(ProfileBuilder("gone").spec(default=True).build())
+        await operator.settle()
+        (accepted,) = [c for c in operator.observe().run["status"]["conditions"] if c["type"] == "Accepted"]
+        assert (accepted["status"], accepted["reason"]) == ("False", "CrewNotFound")
+        assert operator.observe().profiles == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_refused_run_reads_its_sources_again_only_when_one_of_them_changes() -> None:
+    async def scenario() -> None:
+        api = FakeApi()
+        api.put(RUN, RunBuilder().build())
+        operator = Operator(api)
+        await operator.settle()
+        reads = len(api.reads)
+        await operator.settle()
+        assert len(api.reads) == reads
+        crew = api.put(paths.custom(paths.CREWS, "team-a", "research"), CrewBuilder().build())
+        assert operator.store.put_crew(crew) == [KEY]
+        await operator.settle()
+        assert len(api.reads) == reads + 2
+        assert operator.observe().run["status"]["phase"] == "Starting"
+
+    asyncio.run(scenario())

@@ -116,6 +116,7 @@ def observations(draw: st.DrawFn) -> Observed:
         run=run.build(),
         crew=crew,
         profiles={"production": ProfileBuilder().build()} if draw(st.booleans()) else {},
+        sources_confirmed=draw(st.booleans()),
         jobs={number: job for number, job in seen.items() if job},
         pods=tuple(view.as_gone() if draw(st.booleans()) else view for view in views.values()),
         confirmed=draw(st.dictionaries(st.integers(1, 3), st.integers(0, 3), max_size=2)),
@@ -170,6 +171,7 @@ def test_every_observation_has_a_plan_that_breaks_no_promise(observed: Observed)
             plan.start
             or plan.stop
             or plan.confirm
+            or plan.confirm_sources
             or plan.again_at
             or open_attempts(status)
             or status.phase is Phase.PENDING

@@ -92,3 +92,7 @@ def test_metrics_keep_their_names_and_never_carry_a_runs() -> None:
     ):
         assert want_name in text
     assert "report" not in text
+
+
+def test_a_name_in_a_spec_leads_to_no_other_path() -> None:
+    assert paths.custom(paths.CREWS, "team-a", "../../secrets/keys").endswith("/crews/..%2F..%2Fsecrets%2Fkeys")
