@@ -205,7 +205,11 @@ class Retry(Model):
     rules: list[RetryRule] = Field(
         default_factory=list, max_length=64, description="Exceptions to the table of reasons, first match."
     )
-    out_of_memory: MemoryGrowth | None = later("More memory for the attempt after an OOM kill.")
+    out_of_memory: MemoryGrowth | None = Field(
+        default=None,
+        description="More memory for the attempt after an OOM kill, if the runner has a memory limit. "
+        "Unset: the same again.",
+    )
 
 
 class Budget(Model):

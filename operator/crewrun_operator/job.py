@@ -6,8 +6,10 @@ Kubernetes owns placement, the operator alone owns retries: `backoffLimit: 0` an
 from typing import Any
 
 from crewrun_api import names
+from crewrun_api.reasons import Reason
 from crewrun_api.resolved import AttemptSettings, ResolvedRun
 from crewrun_api.settings import SecretSource
+from crewrun_operator.memory import grown
 from crewrun_operator.observed import Payload
 from crewrun_operator.views import Manifest
 
@@ -67,7 +69,7 @@ def build_job(run: Manifest, attempt: int, payload: Payload) -> dict[str, Any]:
                         names.ANNOTATION_INPUTS: payload.inputs,
                     },
                 },
-                "spec": _pod_spec(metadata, attempt, payload, resolved),
+                "spec": _pod_spec(run, attempt, payload, resolved),
             },
         },
     }
@@ -95,7 +97,7 @@ def _deadline(resolved: ResolvedRun) -> dict[str, int]:
     return {"activeDeadlineSeconds": seconds}
 
 
-def _pod_spec(metadata: Manifest, attempt: int, payload: Payload, resolved: ResolvedRun) -> dict[str, Any]:
+def _pod_spec(run: Manifest, attempt: int, payload: Payload, resolved: ResolvedRun) -> dict[str, Any]:
     pod = resolved.pod
     optional = {
         "serviceAccountName": pod.service_account_name,
@@ -119,13 +121,15 @@ def _pod_spec(metadata: Manifest, attempt: int, payload: Payload, resolved: Reso
             "fsGroup": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(metadata, attempt, payload, resolved)],
+        "containers": [_container(run, attempt, payload, resolved)],
         "volumes": [*_own_volumes(), *_secret_volumes(resolved.secrets), *(pod.volumes or [])],
         **{key: value for key, value in optional.items() if value},
     }
 
 
-def _container(metadata: Manifest, attempt: int, payload: Payload, resolved: ResolvedRun) -> dict[str, Any]:
+def _container(run: Manifest, attempt: int, payload: Payload, resolved: ResolvedRun) -> dict[str, Any]:
+    attempts = (run.get("status") or {}).get("attempts") or []
+    kills = sum(each.get("reason") == Reason.OUT_OF_MEMORY for each in attempts)
     pod = resolved.pod
     own_mounts = [
         {"name": _PAYLOAD_VOLUME, "mountPath": names.SPEC_DIR, "readOnly": True},
@@ -136,11 +140,11 @@ def _container(metadata: Manifest, attempt: int, payload: Payload, resolved: Res
         {"name": name, "mountPath": source.mount_path, "readOnly": True}
         for name, source in _file_secrets(resolved.secrets)
     ]
-    optional = {"resources": pod.resources, "imagePullPolicy": pod.image_pull_policy}
+    optional = {"resources": _resources(resolved, kills), "imagePullPolicy": pod.image_pull_policy}
     return {
         "name": names.CONTAINER,
         "image": pod.image,
-        "env": [*_user_env(resolved), *_own_env(metadata, attempt, payload)],
+        "env": [*_user_env(resolved), *_own_env(run["metadata"], attempt, payload)],
         "envFrom": resolved.env_from,
         "workingDir": names.HOME_DIR,
         "terminationMessagePath": names.TERMINATION_LOG,
@@ -153,6 +157,15 @@ def _container(metadata: Manifest, attempt: int, payload: Payload, resolved: Res
         "volumeMounts": [*own_mounts, *secret_mounts, *(pod.volume_mounts or [])],
         **{key: value for key, value in optional.items() if value},
     }
+
+
+def _resources(resolved: ResolvedRun, kills: int) -> dict[str, Any] | None:
+    """The runner's resources, with the memory that earlier attempts have shown it needs."""
+    resources, growth = resolved.pod.resources, resolved.retry.out_of_memory
+    limits = (resources or {}).get("limits") or {}
+    if resources is None or growth is None or not isinstance(limits.get("memory"), str):
+        return resources
+    return {**resources, "limits": {**limits, "memory": grown(limits["memory"], growth, kills)}}
 
 
 def _user_env(resolved: ResolvedRun) -> list[dict[str, Any]]:

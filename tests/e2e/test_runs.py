@@ -180,3 +180,19 @@ def test_an_operator_killed_around_the_job_leaves_one_job_and_one_call(
     assert (phase(ended), ended["status"]["attemptCount"]) == ("Succeeded", 1)
     assert len(own.kube.jobs_of(ended)) == 1
     assert len(own.calls) == 1
+
+
+def test_a_runner_that_is_killed_for_its_memory_gets_more(own: Space) -> None:
+    own.llm.play(ANSWER)
+    growth = {"memoryFactor": 6, "maxMemory": "512Mi"}
+    pod = {"resources": {"requests": {"memory": "40Mi"}, "limits": {"memory": "80Mi"}}}
+    retry = {"outOfMemory": growth, "backoff": {"initialSeconds": 0}}
+    own.kube.apply(crew("plain"), run("r", "plain", pod=pod, retry=retry))
+    ended = own.kube.await_end("r")
+    assert [attempt["reason"] for attempt in ended["status"]["attempts"]] == ["OutOfMemory", "Completed"]
+    limits = {
+        job["metadata"]["labels"]["crewrun.dev/attempt"]: job["spec"]["template"]["spec"]["containers"][0]["resources"]
+        for job in own.kube.jobs_of(ended)
+    }
+    assert limits["2"]["limits"]["memory"] == str(480 * 1024**2)
+    assert len(own.calls) == 1
