@@ -43,7 +43,7 @@ def follow(state: State) -> Plan | None:
             message = f"Pod {attempt.pod} is gone, and its outcome record with it"
             return conclude(state, attempt, Verdict(Outcome.FAILED, Reason.POD_DELETED, message), stop)
     if verdict := diagnose(pod, job, state.uid):
-        return conclude(state, attempt, verdict, stop)
+        return conclude(state, _seen(attempt, pod), verdict, stop)
     return _go_on(state, attempt, pod, holdup, stop)
 
 
@@ -82,7 +82,7 @@ def _go_on(
     stop: StopRequest | None,
 ) -> Plan:
     """The attempt is not over: stop it, or show where it stands and come back at the next deadline."""
-    status = _seen(state.status, attempt, pod)
+    status = with_attempt(state.status, _seen(attempt, pod))
     action = None
     if stop is not None:
         status = state.settled(status, Phase.CANCELLING, stop.reason, f"{stop.message}; stopping the runner")
@@ -106,13 +106,12 @@ def _go_on(
     return Plan(status=status, again_at=again_at)
 
 
-def _seen(status: RunStatus, attempt: AttemptStatus, pod: PodView | None) -> RunStatus:
-    """The status with the execution that was found. From then on no other Pod may speak for the attempt."""
-    if pod is None or not pod.ran or attempt.pod_uid is not None:
-        return status
-    running = stamp(pod.started_at) if pod.started_at else None
-    seen = attempt.model_copy(update={"pod": pod.id.name, "pod_uid": pod.id.uid, "running_time": running})
-    return with_attempt(status, seen)
+def _seen(attempt: AttemptStatus, pod: PodView | None) -> AttemptStatus:
+    """The attempt with the execution that was found. From then on no other Pod may speak for it."""
+    if pod is None or pod.started_at is None or attempt.pod_uid is not None:
+        return attempt
+    running = stamp(pod.started_at)
+    return attempt.model_copy(update={"pod": pod.id.name, "pod_uid": pod.id.uid, "running_time": running})
 
 
 def _younger(state: State, attempt: AttemptStatus, age: timedelta) -> datetime | None:

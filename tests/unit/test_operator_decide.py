@@ -560,6 +560,13 @@ def test_a_status_of_many_attempts_stays_under_10_kb() -> None:
     assert len(scene.status.model_dump_json(by_alias=True, exclude_none=True)) <= 10_000
 
 
+def test_an_attempt_that_is_over_at_once_names_its_pod_too() -> None:
+    scene = started()
+    scene.pod(PodBuilder().ended(0, SUCCESS)).settle()
+    (attempt,) = scene.status.attempts
+    assert (attempt.pod, attempt.pod_uid, attempt.running_time is None) == ("report-0f3ab-1-x0001", pod_uid(1), False)
+
+
 def test_a_stray_whose_job_is_gone_is_ended_itself() -> None:
     scene = running()
     fail(scene, 1)
