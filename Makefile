@@ -36,7 +36,7 @@ unit: .venv/.synced ## Unit tests (seconds)
 
 runner-test: .venv/.synced .venv-runner/.synced ## The runner with the real crewai, against the scripted LLM
 	@echo "== runner, with crewai"
-	@.venv/bin/pytest tests/runner -q
+	@.venv/bin/pytest tests/runner -q -n 2
 
 integration: .venv/.synced ## A real API server, no node: CRDs, operator, 200 runs with kwok
 	@echo "== integration"

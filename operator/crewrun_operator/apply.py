@@ -32,15 +32,21 @@ class Applier:
         self._api, self._store, self._metrics = api, store, metrics
 
     async def apply(self, run: Manifest, plan: Plan) -> bool:
-        """Carry out the plan; True when the run is to be decided again at once, because facts came in.
+        """Carry out the plan; True when something is new, so that the run is to be decided again at once.
+
+        Our own writes count as news: their answers are in the store already, so the watch's event of them
+        wakes nobody, and what follows from them (a time to live, a deadline) has to be found.
 
         Raises ApiError when the API server refuses a write; a conflict means that the run has changed, and
         its newer state is on the way.
         """
+        news = False
         if plan.status is not None:
-            run = await self._write_status(run, plan.status)
-        if plan.start is not None and not await self._start(run, plan.start):
-            return True
+            written = await self._write_status(run, plan.status)
+            news, run = written is not run, written
+        if plan.start is not None:
+            await self._start(run, plan.start)
+            news = True
         if plan.stop is not None:
             await self._stop(run, plan.stop)
         for notice in plan.notices:
@@ -51,7 +57,7 @@ class Applier:
             await self._confirm(run, plan.confirm)
         if plan.confirm_sources:
             await self._confirm_sources(run)
-        return plan.confirm is not None or plan.confirm_sources
+        return news or plan.confirm is not None or plan.confirm_sources
 
     async def _confirm_sources(self, run: Manifest) -> None:
         """Ask the API server itself about what a run is made of: its Crew by name, the profiles by list."""
@@ -100,31 +106,31 @@ class Applier:
             if ended and (attempt.number in open_before or attempt.number not in known_before):
                 self._metrics.attempts.labels(attempt.outcome or Outcome.FAILED, attempt.reason or "").inc()
 
-    async def _start(self, run: Manifest, start: StartAttempt) -> bool:
-        """Make the attempt's Job; False when it could not be made and that is a fact to decide by."""
+    async def _start(self, run: Manifest, start: StartAttempt) -> None:
+        """Make the attempt's Job; one that cannot be made is a fact to decide by."""
         metadata = run["metadata"]
         namespace, uid = metadata["namespace"], metadata["uid"]
         payload = start.payload or await self._payload_of(namespace, start.like or "")
         if payload is None or payload.digest != run["status"]["crew"]["digest"]:
             message = "the crew, its profile or the inputs changed, and the Job that carried them is gone"
             self._store.refuse(uid, start.number, Refusal(Reason.CREW_CHANGED, message, again=False))
-            return False
+            return
         job = build_job(run, start.number, payload)
         try:
             created = await self._api.create(paths.jobs(namespace), job)
         except ApiError as error:
             if error.code == 409 and error.reason == "AlreadyExists":
-                return await self._adopt(run, start.number, job["metadata"]["name"])
+                await self._adopt(run, start.number, job["metadata"]["name"])
+                return
             if error.code in (403, 422, 400):
                 again = error.code == 403
                 message = f"the API server refuses Job {job['metadata']['name']}: {error.message}"
                 self._store.refuse(uid, start.number, Refusal(Reason.JOB_REJECTED, message, again))
                 if again:
                     raise
-                return False
+                return
             raise
         self._store.put_job(created)
-        return True
 
     async def _payload_of(self, namespace: str, job: str) -> Payload | None:
         document = await self._get_or_none(paths.jobs(namespace, job))
@@ -135,17 +141,16 @@ class Applier:
             return None
         return Payload(annotations[names.ANNOTATION_SPEC], annotations[names.ANNOTATION_INPUTS])
 
-    async def _adopt(self, run: Manifest, attempt: int, name: str) -> bool:
+    async def _adopt(self, run: Manifest, attempt: int, name: str) -> None:
         """Take the Job that is already there as ours, if its owner is this very run."""
         metadata = run["metadata"]
         found = await self._api.get(paths.jobs(metadata["namespace"], name))
         view = job_view(found)
         if view is not None and view.owner_uid == metadata["uid"]:
             self._store.put_job(found)
-            return True
+            return
         message = f"Job {name} exists and does not belong to this CrewRun; delete or rename it"
         self._store.refuse(metadata["uid"], attempt, Refusal(Reason.JOB_REJECTED, message, again=False))
-        return False
 
     async def _stop(self, run: Manifest, stop: Stop) -> None:
         """End an execution by deleting its Pod, which leaves the runner its grace period for the record."""

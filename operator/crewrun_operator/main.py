@@ -5,6 +5,7 @@ Crash-only: when any part ends, the process ends, and a fresh one lists everythi
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from typing import Any
@@ -85,7 +86,7 @@ async def _configuration() -> client.Configuration:
     try:
         config.load_incluster_config(client_configuration=configuration)
     except config.ConfigException:
-        await config.load_kube_config(client_configuration=configuration)
+        await config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
     return configuration
 
 

@@ -156,7 +156,7 @@ def test_kubectl_get_describe_and_wait_read_well(own: Space) -> None:
         assert part in described
 
 
-@pytest.mark.parametrize(("point", "want_jobs"), [("before-job", 0), ("after-job", 1)])
+@pytest.mark.parametrize(("point", "want_jobs"), [("before:2", 0), ("after:2", 1)])
 def test_an_operator_killed_around_the_job_leaves_one_job_and_one_call(
     own: Space, tmp_path: Path, point: str, want_jobs: int
 ) -> None:

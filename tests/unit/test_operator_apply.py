@@ -288,7 +288,6 @@ def test_a_later_attempt_copies_the_payload_of_the_job_before_it() -> None:
         await operator.settle()
         ended = PodBuilder().ended(30, RecordBuilder().failed().text())
         operator.store.put_pod(ended.build())
-        await operator.settle()
         operator.store.put_crew(CrewBuilder().definition(inputs={"x": 1}).at(99999).build())
         await operator.settle()
         first, second = (api.objects[path]["spec"]["template"] for path in jobs_on(api))
@@ -303,7 +302,6 @@ def test_a_payload_that_went_with_its_job_fails_the_run_as_changed() -> None:
         operator = Operator(api)
         await operator.settle()
         operator.store.put_pod(PodBuilder().ended(30, RecordBuilder().failed().text()).build())
-        await operator.settle()
         operator.store.put_crew(CrewBuilder().definition(inputs={"x": 1}).at(99999).build())
         api.vanish(JOB)  # and no watch has told
         await operator.settle()
@@ -493,3 +491,16 @@ def test_a_refused_run_reads_its_sources_again_only_when_one_of_them_changes() -
         assert operator.observe().run["status"]["phase"] == "Starting"
 
     asyncio.run(scenario())
+
+
+def test_what_follows_from_our_own_write_is_found_though_no_watch_wakes_the_run() -> None:
+    async def story() -> None:
+        api = cluster(run=RunBuilder().spec(ttlSecondsAfterFinished=5))
+        operator = Operator(api)
+        await operator.settle()
+        operator.store.put_pod(PodBuilder().ended(0, RecordBuilder().text()).build())
+        assert await operator.step(), "the run has ended by our own write: its time to live is to be found"
+        assert status_on(api).phase is Phase.SUCCEEDED
+        assert decide(operator.observe(), operator.now).again_at is not None
+
+    tell(story)
