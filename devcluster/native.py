@@ -12,7 +12,7 @@ from typing import Any
 from devcluster import network, node
 from devcluster.binaries import ensure_kube
 from devcluster.cleanup import remove_all
-from devcluster.components import CONTROL_PLANE, PORTS, Plan
+from devcluster.components import PORTS, Plan
 from devcluster.control_plane import start_control_plane, start_kwok
 from devcluster.errors import DevClusterError
 from devcluster.files import write_configs, write_pki
@@ -34,15 +34,6 @@ def settings(options: UpOptions) -> dict[str, Any]:
         "apiserver_args": list(options.apiserver_args),
         "kwok_config": hashlib.sha256(stages.read_bytes()).hexdigest() if stages else "",
         "kwok_nodes": options.kwok_nodes,
-    }
-
-
-def expected(options: UpOptions) -> set[str]:
-    """The components that this size consists of."""
-    return {
-        *CONTROL_PLANE,
-        *(node.COMPONENTS if options.size == "node" else ()),
-        *(("kwok",) if options.kwok_config else ()),
     }
 
 

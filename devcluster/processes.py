@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,22 +111,6 @@ def marked(state: Path) -> list[Process]:
         if mark in environment.split(b"\0") and (process := identify(pid)):
             found.append(process)
     return found
-
-
-def descendants(roots: Iterable[int]) -> list[Process]:
-    """Everything below these processes: a shim's containers carry no mark of ours."""
-    children: dict[int, list[int]] = {}
-    for pid in _pids():
-        if found := stat(pid):
-            children.setdefault(found[1], []).append(pid)
-    below: list[Process] = []
-    todo = list(roots)
-    while todo:
-        for pid in children.get(todo.pop(), []):
-            todo.append(pid)
-            if process := identify(pid):
-                below.append(process)
-    return below
 
 
 def stop(processes: Sequence[Process], *, grace: float = GRACE) -> None:

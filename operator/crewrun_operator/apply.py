@@ -10,7 +10,7 @@ import hashlib
 import structlog
 
 from crewrun_api import names
-from crewrun_api.reasons import Outcome, Reason
+from crewrun_api.reasons import Reason
 from crewrun_api.run import RunStatus
 from crewrun_operator import clock, paths
 from crewrun_operator.api import Api, ApiError, Document
@@ -20,7 +20,7 @@ from crewrun_operator.observed import Notice, Payload, Plan, Refusal, StartAttem
 from crewrun_operator.status import as_document, merge_patch
 from crewrun_operator.store import Store
 from crewrun_operator.times import stamp
-from crewrun_operator.views import Manifest, job_view
+from crewrun_operator.views import Manifest, job_view, version
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,8 @@ class Applier:
         news = False
         if plan.status is not None:
             written = await self._write_status(run, plan.status)
-            news, run = written is not run, written
+            # Not "is there a patch": a CRD older than this operator drops fields it does not know, for ever.
+            news, run = version(written) != version(run), written
         if plan.start is not None:
             await self._start(run, plan.start)
             news = True
@@ -85,8 +86,8 @@ class Applier:
 
     async def _write_status(self, run: Manifest, status: RunStatus) -> Manifest:
         """Patch what differs, if the run is still as it was when it was decided about."""
-        old = as_document(RunStatus.model_validate(run.get("status") or {}))
-        patch = merge_patch(old, as_document(status))
+        old = RunStatus.model_validate(run.get("status") or {})
+        patch = merge_patch(as_document(old), as_document(status))
         if not patch:
             return run
         metadata = run["metadata"]
@@ -94,17 +95,15 @@ class Applier:
         path = paths.run_status(metadata["namespace"], metadata["name"])
         written = await self._api.merge_patch(path, {**precondition, "status": patch})
         self._store.put_run(written)
-        self._count_ends(RunStatus.model_validate(run.get("status") or {}), status)
+        self._count_ends(old, status)
         return written
 
     def _count_ends(self, old: RunStatus, new: RunStatus) -> None:
         """Metrics go out only after the status write that they tell of."""
-        open_before = {attempt.number for attempt in old.attempts if attempt.outcome is None}
-        known_before = {attempt.number for attempt in old.attempts}
+        told = {attempt.number for attempt in old.attempts if attempt.outcome is not None}
         for attempt in new.attempts:
-            ended = attempt.outcome is not None and attempt.reason is not None
-            if ended and (attempt.number in open_before or attempt.number not in known_before):
-                self._metrics.attempts.labels(attempt.outcome or Outcome.FAILED, attempt.reason or "").inc()
+            if attempt.outcome is not None and attempt.reason is not None and attempt.number not in told:
+                self._metrics.attempts.labels(attempt.outcome, attempt.reason).inc()
 
     async def _start(self, run: Manifest, start: StartAttempt) -> None:
         """Make the attempt's Job; one that cannot be made is a fact to decide by."""

@@ -39,7 +39,7 @@ def start(state: State, status: RunStatus | None, number: int) -> Plan | None:
     """The plan that makes the Job of an attempt, with what the run began with; None if that is lost.
 
     The sources are used while they still say the same, since that needs no request; when they changed, the
-    payload comes from the Job of the attempt before.
+    payload comes from the newest Job that is left.
     """
     if payload := state.unchanged_payload():
         return Plan(status=status, start=StartAttempt(number, payload))

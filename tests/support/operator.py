@@ -9,8 +9,6 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from prometheus_client.parser import text_string_to_metric_families
-
 _START_SECONDS = 30
 _ROOT = Path(__file__).parents[2]
 
@@ -64,13 +62,6 @@ class Operator:
                 self.process.wait(timeout=15)
             except subprocess.TimeoutExpired:
                 self.kill()
-
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples with these labels."""
-        with urllib.request.urlopen(f"{self._url()}/metrics", timeout=10) as response:
-            families = text_string_to_metric_families(response.read().decode())
-        samples = [sample for family in families for sample in family.samples if sample.name == name]
-        return sum(s.value for s in samples if labels.items() <= s.labels.items())
 
     def _url(self) -> str | None:
         """Where the operator serves: it says so in its first log line."""

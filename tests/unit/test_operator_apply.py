@@ -504,3 +504,22 @@ def test_what_follows_from_our_own_write_is_found_though_no_watch_wakes_the_run(
         assert decide(operator.observe(), operator.now).again_at is not None
 
     tell(story)
+
+
+def test_a_field_that_an_older_crd_drops_is_not_written_for_ever() -> None:
+    async def story() -> None:
+        api = FakeApi()
+        api.put(RUN, RunBuilder().build())  # its crew is missing: each decision says so anew
+        patch = api.merge_patch
+
+        async def pruning(path: str, body: dict[str, Any]) -> dict[str, Any]:
+            for told in body["status"].get("conditions", []):
+                told.pop("observedGeneration")
+            return await patch(path, body)
+
+        api.merge_patch = pruning  # type: ignore[method-assign]
+        operator = Operator(api)
+        await operator.settle()
+        assert not await operator.step(), "what the API server does not keep is no news"
+
+    tell(story)
