@@ -4,6 +4,7 @@ Keys, labels and names are built here and nowhere else. They are contracts: a te
 """
 
 import hashlib
+from typing import Any
 
 GROUP = "crewrun.dev"
 VERSION = "v1alpha1"
@@ -25,11 +26,30 @@ ANNOTATION_INPUTS = f"{GROUP}/inputs"
 ANNOTATION_RUN = f"{GROUP}/run"
 #: On the Job: what the operator itself needs to decide about this attempt (retry, deadlines), as JSON.
 ANNOTATION_SETTINGS = f"{GROUP}/settings"
+#: On the Pod template: the certificate authorities that reports go by, as PEM.
+ANNOTATION_CA = f"{GROUP}/report-ca"
+#: On the ConfigMap of a checkpoint: the execution that it came from, and the digest of its bytes.
+ANNOTATION_ATTEMPT = f"{GROUP}/attempt"
+ANNOTATION_POD_UID = f"{GROUP}/pod-uid"
+ANNOTATION_SEQUENCE = f"{GROUP}/sequence"
+ANNOTATION_SHA256 = f"{GROUP}/sha256"
+
+#: The audience of the token that a runner reports with.
+AUDIENCE = GROUP
 
 CONTAINER = "runner"
 SPEC_DIR = "/etc/crewrun"
 SPEC_FILE = "spec.json"
 INPUTS_FILE = "inputs.json"
+#: `token` and `ca.crt`, when the operator takes reports.
+REPORT_DIR = "/var/run/crewrun/report"
+TOKEN_FILE = "token"
+CA_FILE = "ca.crt"
+#: The checkpoint of the attempt before, if there is one, and the keys for checkpoints, if they are encrypted.
+CHECKPOINT_DIR = "/var/run/crewrun/checkpoint"
+CHECKPOINT_KEY = "checkpoint"
+CHECKPOINT_KEYS_DIR = "/var/run/crewrun/checkpoint-keys"
+OUTPUT_KEY = "output"
 HOME_DIR = "/home/crewrun"
 TERMINATION_LOG = "/dev/termination-log"
 
@@ -39,11 +59,16 @@ ENV_RUN_UID = "CREWRUN_RUN_UID"
 ENV_ATTEMPT = "CREWRUN_ATTEMPT"
 ENV_POD_UID = "CREWRUN_POD_UID"
 ENV_DIGEST = "CREWRUN_DIGEST"
+#: Where to report; without it the runner does not.
+ENV_REPORT_URL = "CREWRUN_REPORT_URL"
+#: sha256 of the checkpoint to go on from, in hex; without it the attempt starts from scratch.
+ENV_CHECKPOINT_SHA256 = "CREWRUN_CHECKPOINT_SHA256"
 
 #: The resolved spec and the inputs together may hold this many bytes; larger crews belong in an image.
 PAYLOAD_LIMIT_BYTES = 200 * 1024
 
 _LABEL_LIMIT = 63
+_NAME_LIMIT = 253
 _HASH_LENGTH = 8
 _UID_LENGTH = 5
 
@@ -69,6 +94,31 @@ def job_name(run: str, uid: str, attempt: int) -> str:
     """
     suffix = f"-{short_uid(uid)}-{attempt}"
     return shorten(run.replace(".", "-"), _LABEL_LIMIT - len(suffix) - 6) + suffix
+
+
+def owner(run: str, uid: str) -> dict[str, Any]:
+    """The reference by which the garbage collector takes away what a run has made."""
+    return {"apiVersion": API_VERSION, "kind": "CrewRun", "name": run, "uid": uid, "controller": True}
+
+
+def output_name(run: str, uid: str) -> str:
+    """The ConfigMap of a run's output."""
+    return _of_run(run, uid, "output")
+
+
+def checkpoint_name(run: str, uid: str) -> str:
+    """The ConfigMap of a run's checkpoint."""
+    return _of_run(run, uid, "checkpoint")
+
+
+def _of_run(run: str, uid: str, what: str) -> str:
+    suffix = f"-{short_uid(uid)}-{what}"
+    return shorten(run, _NAME_LIMIT - len(suffix)) + suffix
+
+
+def report_path(namespace: str, run: str, attempt: int | str) -> str:
+    """Where the operator takes the reports of an attempt."""
+    return f"/v1/runs/{namespace}/{run}/attempts/{attempt}"
 
 
 def run_label(run: str) -> str:

@@ -6,7 +6,7 @@ encoded into at most 4,000: first the output is cut, then the previews, the task
 """
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
@@ -51,6 +51,11 @@ class Usage(Model):
         description="True when a runner ended without a record or in the middle of an LLM call: what that cost is "
         "not in these figures.",
     )
+    reserved_tokens: Count = Field(
+        default=0,
+        description="With incomplete: tokens that the calls which were open then can have used at the most; 0 when "
+        "nobody can say.",
+    )
     by_model: list[ModelUsage] = Field(default_factory=list, description="The same, by model.")
 
 
@@ -64,6 +69,7 @@ class TaskRecord(Model):
     completion_time: str | None = None
     total_tokens: Count = Field(default=0)
     preview: str = ""
+    attempt: int | None = Field(default=None, ge=1, description="The earlier attempt that finished it, if one did.")
 
 
 class OutputRecord(Model):
@@ -82,13 +88,31 @@ class OutputRecord(Model):
         return cls(value=value, format=output_format, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
-class OutcomeRecord(Model):
-    """What the runner says about the end of its attempt."""
+class Sighting(Model):
+    """What the runner of one execution has seen so far."""
 
-    version: int = RECORD_VERSION
+    model_config = ConfigDict(extra="ignore")  # what a newer runner has added
+
     run_uid: str
     attempt: int = Field(ge=1)
     pod_uid: str
+    usage: Usage = Usage()
+    tasks: list[TaskRecord] = Field(default_factory=list)
+    tasks_total: Count = Field(default=0)
+    tasks_succeeded: Count = Field(default=0)
+    resumed_from_task: str | None = Field(default=None, description="The first task that no earlier attempt finished.")
+    checkpoint_refused: str = Field(default="", description="Why a checkpoint that was there was not used.")
+
+
+_Seen = TypeVar("_Seen", bound=Sighting)
+
+
+class OutcomeRecord(Sighting):
+    """What the runner says about the end of its attempt."""
+
+    model_config = ConfigDict(extra="forbid")  # its version says what stands in it
+
+    version: int = RECORD_VERSION
     outcome: Outcome
     reason: Reason
     message: str = ""
@@ -96,10 +120,6 @@ class OutcomeRecord(Model):
     start_time: str
     completion_time: str
     retry_after_seconds: float | None = Field(default=None, ge=0)
-    usage: Usage = Usage()
-    tasks: list[TaskRecord] = Field(default_factory=list)
-    tasks_total: Count = Field(default=0)
-    tasks_succeeded: Count = Field(default=0)
     output: OutputRecord | None = None
 
     @field_validator("version")
@@ -126,7 +146,7 @@ def parse(message: str) -> OutcomeRecord | None:
 def encode(record: OutcomeRecord) -> bytes:
     """The record as JSON of at most `RECORD_LIMIT_BYTES`; an output that had to be cut says so."""
     record = record.model_copy(update={"message": cut(record.message, _MESSAGE_LIMIT_BYTES)})
-    for lean in (record, _without_previews(record), _without_tasks(record), _without_models(record), _terse(record)):
+    for lean in (record, without_previews(record), without_tasks(record), _without_models(record), _terse(record)):
         if data := _with_fitting_output(lean):
             return data
     raise ValueError(f"an outcome record cannot be brought under {RECORD_LIMIT_BYTES} bytes")
@@ -154,23 +174,25 @@ def _with_fitting_output(record: OutcomeRecord) -> bytes | None:
     return best
 
 
-def _without_previews(record: OutcomeRecord) -> OutcomeRecord:
-    tasks = [task.model_copy(update={"preview": ""}) for task in record.tasks]
-    return record.model_copy(update={"tasks": tasks})
+def without_previews(seen: _Seen) -> _Seen:
+    """The same without the beginnings of the tasks' outputs."""
+    return seen.model_copy(update={"tasks": [task.model_copy(update={"preview": ""}) for task in seen.tasks]})
 
 
-def _without_tasks(record: OutcomeRecord) -> OutcomeRecord:
-    return record.model_copy(update={"tasks": []})
+def without_tasks(seen: _Seen) -> _Seen:
+    """The same without its tasks; their number stays."""
+    return seen.model_copy(update={"tasks": []})
 
 
 def _without_models(record: OutcomeRecord) -> OutcomeRecord:
     usage = record.usage.model_copy(update={"by_model": []})
-    return _without_tasks(record).model_copy(update={"usage": usage})
+    return without_tasks(record).model_copy(update={"usage": usage})
 
 
 def _terse(record: OutcomeRecord) -> OutcomeRecord:
     """A message of control characters is six times as long in JSON."""
-    return _without_models(record).model_copy(update={"message": cut(record.message, _LEAST_MESSAGE_BYTES)})
+    message = cut(record.message, _LEAST_MESSAGE_BYTES)
+    return _without_models(record).model_copy(update={"message": message, "checkpoint_refused": ""})
 
 
 def preview(text: str) -> str:

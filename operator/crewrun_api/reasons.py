@@ -33,6 +33,7 @@ class ConditionType(StrEnum):
     SUCCEEDED = "Succeeded"  # Unknown until the run ends
     RECONCILING = "Reconciling"  # kstatus: not finished yet
     STALLED = "Stalled"  # kstatus: failed for good
+    SPEC_CHANGED = "SpecChanged"  # the spec was edited after it was accepted; what runs is the old one
 
 
 class Outcome(StrEnum):
@@ -50,7 +51,6 @@ class TaskState(StrEnum):
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
-    SKIPPED = "Skipped"  # finished in an earlier attempt
 
 
 class OutputFormat(StrEnum):

@@ -28,4 +28,6 @@ class AttemptSettings(Model):
     timeout_seconds: int | None = None
     attempt_timeout_seconds: int | None = None
     start_deadline_seconds: int = 600
+    node_lost_seconds: int = 300
+    grace_seconds: int = 30
     ttl_seconds_after_finished: int | None = None

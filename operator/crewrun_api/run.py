@@ -89,17 +89,16 @@ class RunSpec(Settings, Kind):
         description="Inputs from ConfigMaps and Secrets. Not supported yet.",
         json_schema_extra={"x-crewrun-later": "size(self.inputsFrom) == 0"},
     )
-    suspend: bool | None = Field(
-        default=None,
-        description="Stops the run until it is false again. Not supported yet.",
-        json_schema_extra={"x-crewrun-later": "!self.suspend"},
+    suspend: bool = Field(
+        default=False,
+        description="Stops the run until it is false again; it goes on at its first unfinished task.",
     )
     cancel: bool = Field(default=False, description="Ends the run: its runner is told to stop.")
     rerun: str | None = Field(
         default=None,
         max_length=253,
-        description="A new value starts an ended run again. Not supported yet.",
-        json_schema_extra={"x-crewrun-later": "self.rerun == ''"},
+        description="A new value starts an ended run again, with its crew and profile as they are then. While the run "
+        "lives a new value changes nothing.",
     )
     queue: ObjectName | None = Field(
         default=None,
@@ -166,6 +165,13 @@ class AttemptStatus(StatusModel):
     pod_uid: str | None = Field(default=None, description="UID of that Pod.")
     start_time: str | None = Field(default=None, description="When it was recorded.")
     running_time: str | None = Field(default=None, description="When its runner began.")
+    stop_time: str | None = Field(default=None, description="When it was to stop, if somebody asked for that.")
+    resumed_from_task: str | None = Field(
+        default=None, description="The first task that it ran, when earlier attempts had finished others."
+    )
+    checkpoint_refused: str | None = Field(
+        default=None, description="Why it began at the first task although there was a checkpoint."
+    )
     completion_time: str | None = Field(default=None, description="When it ended.")
     outcome: Outcome | None = Field(default=None, description="How it ended; unset until then.")
     reason: Reason | None = Field(default=None, description="Why it ended so.")
@@ -187,14 +193,30 @@ class TaskStatus(StatusModel):
     preview: str = Field(default="", description="The beginning of its output, one line.")
 
 
+class FileStatus(StatusModel):
+    """A file that a task wrote."""
+
+    name: str = Field(description="Its path, as the task names it.")
+    bytes: int = Field(description="Size of the whole file.")
+    key: str | None = Field(
+        default=None, description="Its key in the ConfigMap. Absent: it was too large, or lost with its Pod."
+    )
+
+
 class OutputStatus(StatusModel):
     """The crew's result."""
 
-    value: str = Field(default="", description="The result, or its beginning when truncated.")
+    value: str = Field(default="", description="The result, or its beginning: the whole is in configMap then.")
     format: OutputFormat = Field(default=OutputFormat.TEXT, description="Text or JSON.")
     bytes: int = Field(description="Size of the whole result.")
     sha256: str = Field(description="Digest of the whole result.")
-    truncated: bool = Field(default=False, description="True when value holds only the beginning.")
+    truncated: bool = Field(default=False, description="True when the end of the result is kept nowhere.")
+    config_map: str | None = Field(
+        default=None, description="ConfigMap with the result under the key `output`, and with the files."
+    )
+    files: list[FileStatus] = Field(
+        default_factory=list, max_length=50, description="Files that tasks wrote (output_file), the first 50."
+    )
 
 
 class RunStatus(StatusModel):
@@ -215,9 +237,20 @@ class RunStatus(StatusModel):
     )
     attempts: list[AttemptStatus] = Field(default_factory=list, max_length=10, description="The newest ten attempts.")
     attempt_count: int = Field(default=0, description="Attempts made, disrupted ones included.")
-    disruptions: int = Field(default=0, description="Attempts that Kubernetes interrupted.")
+    counted_attempts: int = Field(
+        default=0, description="Attempts that failed and count for retry.maxAttempts, since the last rerun."
+    )
+    disruptions: int = Field(default=0, description="Attempts that Kubernetes interrupted, since the last rerun.")
     next_attempt_time: str | None = Field(default=None, description="When the next attempt starts.")
     tasks: list[TaskStatus] = Field(default_factory=list, max_length=50, description="The first 50 tasks.")
     task_count: int = Field(default=0, description="Tasks of the crew.")
     usage: Usage | None = Field(default=None, description="LLM calls and tokens over all attempts.")
     output: OutputStatus | None = Field(default=None, description="The crew's result.")
+    suspend_time: str | None = Field(default=None, description="Since when the run is suspended.")
+    suspended_seconds: int = Field(
+        default=0, description="How long it was suspended before; timeoutSeconds does not count it."
+    )
+    rerun: str | None = Field(default=None, description="The value of spec.rerun that was seen last.")
+    resumable_from: int = Field(
+        default=1, description="Checkpoints of attempts before this one belong to an earlier success and are not used."
+    )

@@ -197,9 +197,10 @@ class Retry(Model):
         le=1000,
         description="How often an attempt that Kubernetes interrupted is made again without being counted.",
     )
-    resume: Resume | None = later(
-        "Where the next attempt starts; every attempt starts from the first task in this release.",
-        "self.resume == 'FromScratch'",
+    resume: Resume = Field(
+        default=Resume.FROM_CHECKPOINT,
+        description="Where the next attempt starts. FromCheckpoint: at the first task that no attempt has finished. "
+        "FromScratch: at the first task.",
     )
     backoff: Backoff = Field(default=Backoff(), description="The wait between attempts.")
     rules: list[RetryRule] = Field(
@@ -233,7 +234,9 @@ class Price(Model):
 class CheckpointEncryption(Model):
     """Keys for checkpoints."""
 
-    secret_name: ObjectName = Field(description="Secret with Fernet keys, newest first by key name.")
+    secret_name: ObjectName = Field(
+        description="Secret whose values are Fernet keys, newest first by key name: the first encrypts, all decrypt."
+    )
 
 
 class Settings(Model):
@@ -270,13 +273,21 @@ class Settings(Model):
         default=600,
         description="How long an attempt may wait for its image, its Secrets or a node before the run fails, seconds.",
     )
-    report_grace_seconds: Seconds | None = later("How long a runner waits for its last report to be taken, seconds.")
+    report_grace_seconds: Seconds = Field(
+        default=300,
+        description="How long a runner that has ended waits for the operator to take an output that does not fit "
+        "its termination message, seconds. After that the output is truncated.",
+    )
     ttl_seconds_after_finished: int | None = Field(
         default=None, ge=0, le=315_360_000, description="Deletes an ended run after this time. Unset: never."
     )
-    node_lost_seconds: Seconds | None = later(
-        "How long a node may be unreachable before the attempt is given up, seconds."
+    node_lost_seconds: Seconds = Field(
+        default=300,
+        description="How long a runner's node may be unreachable before the attempt is given up and made again, "
+        "seconds. A node that is only cut off may still finish the call that its runner is in.",
     )
     budget: Budget | None = later("What the run may spend.")
     prices: dict[str, Price] | None = later("Prices that replace the price list.")
-    checkpoint_encryption: CheckpointEncryption | None = later("Keys for checkpoints.")
+    checkpoint_encryption: CheckpointEncryption | None = Field(
+        default=None, description="Keys that checkpoints are encrypted with. Unset: they are not encrypted."
+    )

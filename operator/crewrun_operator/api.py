@@ -17,6 +17,8 @@ from crewrun_operator.metrics import Metrics
 Document = dict[str, Any]
 _LIST_CHUNK = 500
 _MERGE_PATCH = "application/merge-patch+json"
+#: The keys that sign tokens are served as application/jwk-set+json alone.
+_ACCEPTED = "application/json, */*;q=0.1"
 _TIMEOUT_SECONDS = 30
 
 
@@ -43,8 +45,20 @@ class Api:
     async def get(self, path: str) -> Document:
         return await self._request("GET", path)
 
+    async def find(self, path: str) -> Document | None:
+        """The same; None when there is no such object."""
+        try:
+            return await self.get(path)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return None
+
     async def create(self, path: str, body: Document) -> Document:
         return await self._request("POST", path, body)
+
+    async def replace(self, path: str, body: Document) -> Document:
+        return await self._request("PUT", path, body)
 
     async def merge_patch(self, path: str, body: Document) -> Document:
         return await self._request("PATCH", path, body, content_type=_MERGE_PATCH)
@@ -76,7 +90,7 @@ class Api:
         content_type: str = "application/json",
     ) -> Document:
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "crewrun-operator"}
+        headers = {"Accept": _ACCEPTED, "Content-Type": content_type, "User-Agent": "crewrun-operator"}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, verb, body)
         response = await self._client.rest_client.request(
             verb, url, headers=headers, body=body, _request_timeout=_TIMEOUT_SECONDS

@@ -6,14 +6,18 @@ every write goes into the store.
 """
 
 import hashlib
+from collections.abc import Callable
+from datetime import datetime
 
 import structlog
 
 from crewrun_api import names
 from crewrun_api.reasons import Reason
 from crewrun_api.run import RunStatus
-from crewrun_operator import clock, paths
+from crewrun_operator import paths
 from crewrun_operator.api import Api, ApiError, Document
+from crewrun_operator.attachments import Reporting
+from crewrun_operator.configmaps import ConfigMaps
 from crewrun_operator.job import build_job
 from crewrun_operator.metrics import Metrics
 from crewrun_operator.observed import Notice, Payload, Plan, Refusal, StartAttempt, Stop
@@ -22,16 +26,20 @@ from crewrun_operator.store import Store
 from crewrun_operator.times import stamp
 from crewrun_operator.views import Manifest, job_view, version
 
+#: Where runners report now: the authorities change when certificates are renewed.
+Where = Callable[[], Reporting | None]
+
 log = structlog.get_logger(__name__)
 
 
 class Applier:
     """Turns plans into requests."""
 
-    def __init__(self, api: Api, store: Store, metrics: Metrics) -> None:
-        self._api, self._store, self._metrics = api, store, metrics
+    def __init__(self, api: Api, store: Store, metrics: Metrics, reporting: Where = lambda: None) -> None:
+        self._api, self._store, self._metrics, self._reporting = api, store, metrics, reporting
+        self._config_maps = ConfigMaps(api, store)
 
-    async def apply(self, run: Manifest, plan: Plan) -> bool:
+    async def apply(self, run: Manifest, plan: Plan, now: datetime) -> bool:
         """Carry out the plan; True when something is new, so that the run is to be decided again at once.
 
         Our own writes count as news: their answers are in the store already, so the watch's event of them
@@ -41,17 +49,20 @@ class Applier:
         its newer state is on the way.
         """
         news = False
+        if plan.save is not None:
+            await self._config_maps.save(run, plan.save)
+            news = True
         if plan.status is not None:
-            written = await self._write_status(run, plan.status)
+            written = await self._write_status(run, plan.status, now)
             # Not "is there a patch": a CRD older than this operator drops fields it does not know, for ever.
-            news, run = version(written) != version(run), written
+            news, run = news or version(written) != version(run), written
         if plan.start is not None:
             await self._start(run, plan.start)
             news = True
         if plan.stop is not None:
             await self._stop(run, plan.stop)
         for notice in plan.notices:
-            await self._notify(run, notice)
+            await self._notify(run, notice, now)
         if plan.delete_run:
             await self._delete_run(run)
         if plan.confirm is not None:
@@ -63,17 +74,9 @@ class Applier:
     async def _confirm_sources(self, run: Manifest) -> None:
         """Ask the API server itself about what a run is made of: its Crew by name, the profiles by list."""
         namespace, crew_name = run["metadata"]["namespace"], (run["spec"].get("crewRef") or {}).get("name")
-        crew = await self._get_or_none(paths.custom(paths.CREWS, namespace, crew_name)) if crew_name else None
+        crew = await self._api.find(paths.custom(paths.CREWS, namespace, crew_name)) if crew_name else None
         profiles, list_version = await self._list(paths.custom(paths.PROFILES, namespace))
         self._store.confirm_sources(run, crew, profiles, list_version)
-
-    async def _get_or_none(self, path: str) -> Document | None:
-        try:
-            return await self._api.get(path)
-        except ApiError as error:
-            if error.code != 404:
-                raise
-            return None
 
     async def _list(self, path: str, **query: str) -> tuple[list[Document], int]:
         """All items, and the version that they were listed at."""
@@ -84,7 +87,7 @@ class Applier:
             items += page["items"]
         return items, list_version
 
-    async def _write_status(self, run: Manifest, status: RunStatus) -> Manifest:
+    async def _write_status(self, run: Manifest, status: RunStatus, now: datetime) -> Manifest:
         """Patch what differs, if the run is still as it was when it was decided about."""
         old = RunStatus.model_validate(run.get("status") or {})
         patch = merge_patch(as_document(old), as_document(status))
@@ -94,7 +97,7 @@ class Applier:
         precondition = {"metadata": {"resourceVersion": metadata["resourceVersion"]}}
         path = paths.run_status(metadata["namespace"], metadata["name"])
         written = await self._api.merge_patch(path, {**precondition, "status": patch})
-        self._store.put_run(written)
+        self._store.written(written, now)
         self._count_ends(old, status)
         return written
 
@@ -114,7 +117,11 @@ class Applier:
             message = "the crew, its profile or the inputs changed, and the Job that carried them is gone"
             self._store.refuse(uid, start.number, Refusal(Reason.CREW_CHANGED, message, again=False))
             return
-        job = build_job(run, start.number, payload)
+        checkpoint = None
+        reporting = self._reporting()
+        if reporting is not None and start.checkpoint_since is not None:
+            checkpoint = await self._config_maps.checkpoint(run, start.checkpoint_since)
+        job = build_job(run, start.number, payload, reporting, checkpoint)
         try:
             created = await self._api.create(paths.jobs(namespace), job)
         except ApiError as error:
@@ -132,13 +139,14 @@ class Applier:
         self._store.put_job(created)
 
     async def _payload_of(self, namespace: str, job: str) -> Payload | None:
-        document = await self._get_or_none(paths.jobs(namespace, job))
+        document = await self._api.find(paths.jobs(namespace, job))
         if document is None:
             return None
-        annotations = document["spec"]["template"]["metadata"].get("annotations") or {}
-        if not {names.ANNOTATION_SPEC, names.ANNOTATION_INPUTS} <= annotations.keys():
+        own = document["metadata"].get("annotations") or {}
+        its = {**own, **(document["spec"]["template"]["metadata"].get("annotations") or {})}
+        if not {names.ANNOTATION_SPEC, names.ANNOTATION_INPUTS, names.ANNOTATION_SETTINGS} <= its.keys():
             return None
-        return Payload(annotations[names.ANNOTATION_SPEC], annotations[names.ANNOTATION_INPUTS])
+        return Payload(its[names.ANNOTATION_SPEC], its[names.ANNOTATION_INPUTS], its[names.ANNOTATION_SETTINGS])
 
     async def _adopt(self, run: Manifest, attempt: int, name: str) -> None:
         """Take the Job that is already there as ours, if its owner is this very run."""
@@ -172,7 +180,7 @@ class Applier:
         """Ask the API server itself about an attempt: its Job by name, its Pods by label."""
         metadata = run["metadata"]
         namespace, uid = metadata["namespace"], metadata["uid"]
-        job = await self._get_or_none(paths.jobs(namespace, names.job_name(metadata["name"], uid, attempt)))
+        job = await self._api.find(paths.jobs(namespace, names.job_name(metadata["name"], uid, attempt)))
         view = job_view(job) if job is not None else None
         if view is None or view.owner_uid != uid:
             job = None
@@ -180,19 +188,18 @@ class Applier:
         pods, list_version = await self._list(paths.pods(namespace), labelSelector=selector)
         self._store.confirm(uid, attempt, job, pods, list_version)
 
-    async def _notify(self, run: Manifest, notice: Notice) -> None:
+    async def _notify(self, run: Manifest, notice: Notice, now: datetime) -> None:
         """Post an event. One that cannot be posted is logged: the status says the same."""
         try:
-            await self._api.create(paths.events(run["metadata"]["namespace"]), _event(run, notice))
+            await self._api.create(paths.events(run["metadata"]["namespace"]), _event(run, notice, now))
         except ApiError as error:
             if error.code != 409:  # the same event was posted before a restart
                 log.warning("event not posted", run=run["metadata"]["name"], error=str(error))
 
 
-def _event(run: Manifest, notice: Notice) -> Document:
+def _event(run: Manifest, notice: Notice, now: datetime) -> Document:
     metadata = run["metadata"]
     told = f"{metadata['uid']}/{metadata['resourceVersion']}/{notice.reason}/{notice.message}"
-    now = stamp(clock.now())
     return {
         "apiVersion": "v1",
         "kind": "Event",
@@ -212,7 +219,7 @@ def _event(run: Manifest, notice: Notice) -> Document:
         "message": notice.message[:1024],
         "source": {"component": "crewrun-operator"},
         "reportingComponent": "crewrun-operator",
-        "firstTimestamp": now,
-        "lastTimestamp": now,
+        "firstTimestamp": stamp(now),
+        "lastTimestamp": stamp(now),
         "count": 1,
     }

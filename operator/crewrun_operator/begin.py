@@ -3,6 +3,7 @@
 from crewrun_api import names
 from crewrun_api.reasons import AcceptedReason, ConditionType, Outcome, Phase, Reason
 from crewrun_api.run import AttemptStatus, RunStatus
+from crewrun_operator.checkpoints import checkpoint_since
 from crewrun_operator.conclude import conclude
 from crewrun_operator.diagnose import Verdict
 from crewrun_operator.observed import Notice, Plan, StartAttempt
@@ -14,15 +15,11 @@ from crewrun_operator.validate import Accepted, Refused
 
 def begin(state: State) -> Plan:
     """Record the next attempt and start it; or say why the run cannot start."""
-    number = state.status.attempt_count + 1
-    if number == 1 and not state.observed.sources_confirmed:
-        # The watches are independent: a crew or profile that was applied before its run may be seen after it.
-        return Plan(confirm_sources=True)
-    if number == 1 and isinstance(state.acceptance, Refused):
-        return _refuse(state, state.acceptance)
-    status = state.status
-    if isinstance(state.acceptance, Accepted) and number == 1:
-        status = _accepted(state, state.acceptance)
+    if plan := refuse(state):
+        return plan
+    number, status = state.status.attempt_count + 1, state.status
+    if status.crew is None and isinstance(state.acceptance, Accepted):
+        status = _fixed(valid(state), state.acceptance)
     attempt = AttemptStatus(
         number=number,
         job=names.job_name(state.observed.run["metadata"]["name"], state.uid, number),
@@ -41,13 +38,14 @@ def start(state: State, status: RunStatus | None, number: int) -> Plan | None:
     The sources are used while they still say the same, since that needs no request; when they changed, the
     payload comes from the newest Job that is left.
     """
+    since = checkpoint_since(state, number)
     if payload := state.unchanged_payload():
-        return Plan(status=status, start=StartAttempt(number, payload))
+        return Plan(status=status, start=StartAttempt(number, payload, checkpoint_since=since))
     earlier = [job for job in state.observed.jobs.values() if job.id.attempt < number and not job.deleting]
     if not earlier:
         return None
     newest = max(earlier, key=lambda job: job.id.attempt)
-    return Plan(status=status, start=StartAttempt(number, None, like=newest.id.name))
+    return Plan(status=status, start=StartAttempt(number, None, newest.id.name, since))
 
 
 def _crew_changed(state: State, status: RunStatus, attempt: AttemptStatus) -> Plan:
@@ -56,16 +54,29 @@ def _crew_changed(state: State, status: RunStatus, attempt: AttemptStatus) -> Pl
     return conclude(state, attempt, verdict, None, status)
 
 
-def _accepted(state: State, accepted: Accepted) -> RunStatus:
-    status = with_tasks(state.status, accepted.tasks).model_copy(
-        update={"crew": accepted.crew, "profile": accepted.profile}
-    )
-    valid = "the crew, its profile and the inputs fit together"
-    status = _condition(state, status, ConditionType.ACCEPTED, "True", AcceptedReason.VALID, valid)
+def refuse(state: State) -> Plan | None:
+    """What there is to say of a run that has not begun and cannot; None when nothing is wrong with it."""
+    if state.status.crew is not None:
+        return None
+    if not state.observed.sources_confirmed:
+        # The watches are independent: a crew or profile that was applied before its run may be seen after it.
+        return Plan(confirm_sources=True)
+    return _refused(state, state.acceptance) if isinstance(state.acceptance, Refused) else None
+
+
+def valid(state: State) -> RunStatus:
+    """The status of a run that nothing is wrong with."""
+    message = "the crew, its profile and the inputs fit together"
+    status = _condition(state, state.status, ConditionType.ACCEPTED, "True", AcceptedReason.VALID, message)
     return _condition(state, status, ConditionType.ADMITTED, "True", "NoQueue", "no queue limits this run")
 
 
-def _refuse(state: State, refused: Refused) -> Plan:
+def _fixed(status: RunStatus, accepted: Accepted) -> RunStatus:
+    """From here on the run is what it is now, whatever happens to its crew and profile."""
+    return with_tasks(status, accepted.tasks).model_copy(update={"crew": accepted.crew, "profile": accepted.profile})
+
+
+def _refused(state: State, refused: Refused) -> Plan:
     message = str(refused)
     status = _condition(state, state.status, ConditionType.ACCEPTED, "False", refused.reason, message)
     status = _condition(state, status, ConditionType.ADMITTED, "False", "NotAccepted", "the run is not accepted")

@@ -11,8 +11,9 @@ import structlog
 
 from crewrun_operator import clock, paths
 from crewrun_operator.api import Api, ApiError
-from crewrun_operator.apply import Applier
+from crewrun_operator.apply import Applier, Where
 from crewrun_operator.decide import decide
+from crewrun_operator.inbox import Inbox
 from crewrun_operator.metrics import Metrics
 from crewrun_operator.settings import OperatorSettings
 from crewrun_operator.store import Key, Store
@@ -31,12 +32,20 @@ _WATCH_DELAY_SECONDS = 30.0
 class Controller:
     """Works keys until it is cancelled."""
 
-    def __init__(self, settings: OperatorSettings, api: Api, store: Store, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: OperatorSettings,
+        api: Api,
+        store: Store,
+        metrics: Metrics,
+        reporting: Where = lambda: None,
+    ) -> None:
         self._settings, self._api, self._store, self._metrics = settings, api, store, metrics
-        self._applier = Applier(api, store, metrics)
+        self._applier = Applier(api, store, metrics, reporting)
         self._errors: defaultdict[Key, int] = defaultdict(int)
         self._last_event: dict[str, float] = {}
         self.queue: WorkQueue[Key] = WorkQueue()
+        self.inbox = Inbox(store, self.queue)
         self.synced = False
         self.last_resync = asyncio.get_running_loop().time()
         metrics.queue_depth.set_function(self.queue.__len__)
@@ -117,6 +126,7 @@ class Controller:
                 self._try_again(key, error, conflict=False)
             finally:
                 self.queue.done(key)
+                self.inbox.worked(key)
             await asyncio.sleep(0)  # a decision without news awaits nothing: watches and probes need their turn
 
     async def _reconcile(self, key: Key) -> None:
@@ -126,7 +136,7 @@ class Controller:
             return
         now = clock.now()
         plan = decide(observed, now)
-        if await self._applier.apply(observed.run, plan):
+        if await self._applier.apply(observed.run, plan, now):
             self.queue.add(key)
         elif plan.again_at is not None:
             self.queue.add_after(key, (plan.again_at - clock.now()).total_seconds())

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from datetime import datetime
 
 from crewrun_operator.begin import begin
-from crewrun_operator.finish import end_before_start
+from crewrun_operator.checkpoints import keep_checkpoint
 from crewrun_operator.follow import follow
 from crewrun_operator.observed import Observed, Plan
+from crewrun_operator.rerun import run_again
 from crewrun_operator.state import State
 from crewrun_operator.strays import end_strays
 from crewrun_operator.ttl import expire
-from crewrun_operator.waits import back_off
+from crewrun_operator.waits import back_off, go_on, one_at_a_time, stop_before_start
 
 Policy = Callable[[State], Plan | None]
 
@@ -27,10 +28,14 @@ def being_deleted(state: State) -> Plan | None:
 POLICIES: tuple[Policy, ...] = (
     being_deleted,
     end_strays,  # no execution outlives its attempt
+    run_again,  # an ended run, and somebody wants it again
     expire,  # an ended run: nothing but its time to live
+    keep_checkpoint,  # what a runner was told is kept, is kept: before its attempt can be over
     follow,  # an open attempt: is it over, does it run, must it stop?
-    end_before_start,  # no open attempt: cancelled, or out of time
+    stop_before_start,  # no open attempt: cancelled, out of time, or suspended
+    go_on,  # suspended before, and no longer
     back_off,  # the next attempt's time has not come
+    one_at_a_time,  # the execution of the attempt before has not ended
     begin,  # accept the run and start the next attempt
 )
 

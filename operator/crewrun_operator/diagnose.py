@@ -89,17 +89,21 @@ def _by_record(pod: PodView, job: JobView | None, run_uid: str) -> Verdict | Non
         return None
     if (record.run_uid, record.attempt, record.pod_uid) != (run_uid, pod.id.attempt, pod.id.uid):
         return None
-    reason, message = record.reason, record.message
-    if record.outcome is Outcome.STOPPED and (
-        by := _by_deadline(pod, job, run_uid) or _by_disruption(pod, job, run_uid)
-    ):
-        reason, message = by.reason, by.message
+    verdict = by_record(record, pod.terminated.finished_at)
+    by_signal = record.outcome is Outcome.STOPPED and record.reason is Reason.CANCELLED
+    if by_signal and (by := _by_deadline(pod, job, run_uid) or _by_disruption(pod, job, run_uid)):
+        verdict = replace(verdict, reason=by.reason, message=by.message)
+    return replace(verdict, exit_code=pod.terminated.exit_code)
+
+
+def by_record(record: OutcomeRecord, at: datetime | None) -> Verdict:
+    """What a runner says of its own end."""
     return Verdict(
         outcome=record.outcome,
-        reason=reason,
-        message=message,
-        exit_code=pod.terminated.exit_code,
-        at=pod.terminated.finished_at,
+        reason=record.reason,
+        message=record.message,
+        exit_code=record.exit_code.value,
+        at=at,
         record=record,
     )
 

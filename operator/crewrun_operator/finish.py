@@ -1,11 +1,10 @@
-"""Policies: what ends a run, its attempts aside. Purely computational."""
+"""What asks for a run to stop: people, and time. Purely computational."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from crewrun_api.reasons import Phase, Reason
 from crewrun_operator.diagnose import Waiting
-from crewrun_operator.observed import Notice, Plan
 from crewrun_operator.state import State
 from crewrun_operator.times import parse
 
@@ -19,11 +18,13 @@ class StopRequest:
 
     @property
     def phase(self) -> Phase:
-        return Phase.CANCELLED if self.reason is Reason.CANCELLED else Phase.FAILED
+        """Where the run stands when it has stopped."""
+        return {Reason.CANCELLED: Phase.CANCELLED, Reason.SUSPENDED: Phase.SUSPENDED}.get(self.reason, Phase.FAILED)
 
 
 def stop_request(state: State, waiting: Waiting | None = None) -> StopRequest | None:
-    """Whether the run is to end now. `waiting` says why an open attempt does not run yet, if it does not."""
+    """Whether the run is to stop now; what ends it comes before what only suspends it. `waiting` says why an
+    open attempt does not run yet, if it does not."""
     if state.cancelled:
         return StopRequest(Reason.CANCELLED, "cancelled on request (spec.cancel)")
     if (due := out_of_time_at(state)) and due <= state.now:
@@ -33,13 +34,17 @@ def stop_request(state: State, waiting: Waiting | None = None) -> StopRequest | 
         seconds = state.settings.start_deadline_seconds
         message = f"no runner started within spec.startDeadlineSeconds ({seconds} s): {waiting.message}"
         return StopRequest(waiting.reason, message)
+    if state.suspended:
+        return StopRequest(Reason.SUSPENDED, "suspended on request (spec.suspend)")
     return None
 
 
 def out_of_time_at(state: State) -> datetime | None:
-    """When the run as a whole is over its limit."""
+    """When the run as a whole is over its limit. The time that it is suspended does not count."""
     seconds, start = state.settings.timeout_seconds, state.status.start_time
-    return parse(start) + timedelta(seconds=seconds) if seconds is not None and start is not None else None
+    if seconds is None or start is None or state.status.suspend_time is not None:
+        return None
+    return parse(start) + timedelta(seconds=seconds + state.status.suspended_seconds)
 
 
 def start_deadline_at(state: State) -> datetime | None:
@@ -48,12 +53,3 @@ def start_deadline_at(state: State) -> datetime | None:
     if attempt is None or attempt.start_time is None:
         return None
     return parse(attempt.start_time) + timedelta(seconds=state.settings.start_deadline_seconds)
-
-
-def end_before_start(state: State) -> Plan | None:
-    """A run without an open attempt ends at once when it is cancelled or out of time."""
-    if (stop := stop_request(state)) is None:
-        return None
-    status = state.settled(state.status, stop.phase, stop.reason, stop.message)
-    notices = () if stop.phase is Phase.CANCELLED else (Notice("Warning", stop.reason, stop.message),)
-    return Plan(status=status, notices=notices)

@@ -4,25 +4,16 @@ Purely computational. Absence is never believed from the store alone: an attempt
 whose Job ended and whose Pod is not there, is looked up live before anything is concluded from it.
 """
 
-from datetime import datetime, timedelta
-
-from crewrun_api.reasons import ConditionType, Outcome, Phase, Reason
-from crewrun_api.run import AttemptStatus, RunStatus
+from crewrun_api.reasons import Outcome, Phase, Reason
+from crewrun_api.run import AttemptStatus
 from crewrun_operator.begin import start
 from crewrun_operator.conclude import conclude
-from crewrun_operator.diagnose import Verdict, Waiting, diagnose, waiting
-from crewrun_operator.finish import StopRequest, out_of_time_at, start_deadline_at, stop_request
-from crewrun_operator.observed import Plan, Stop
+from crewrun_operator.diagnose import Verdict, Waiting, by_record, diagnose, waiting
+from crewrun_operator.finish import StopRequest, stop_request
+from crewrun_operator.observed import Plan, Reported
+from crewrun_operator.progress import Ongoing, node_lost_at, seen, show
 from crewrun_operator.state import State
-from crewrun_operator.status import condition, with_attempt
-from crewrun_operator.times import earliest, parse, stamp
 from crewrun_operator.views import JobView, PodView
-
-#: A change that is mere progress is written at most this soon after the attempt was recorded, so that a
-#: run that is over in a moment costs no write for having been Running.
-_PROGRESS_AFTER = timedelta(seconds=1)
-#: A start that takes longer than this is told of, even if nobody knows what is wrong.
-_SLOW_AFTER = timedelta(seconds=10)
 
 
 def follow(state: State) -> Plan | None:
@@ -30,10 +21,14 @@ def follow(state: State) -> Plan | None:
     attempt = state.open_attempt
     if attempt is None:
         return None
-    job, pod = state.job(attempt.number), state.pod(attempt)
+    job, pod, reported = state.job(attempt.number), state.pod(attempt), state.reported(attempt)
     refusal = state.observed.refusals.get(attempt.number)
     holdup = Waiting(refusal.reason, refusal.message) if refusal and job is None else waiting(pod)
+    holdup = None if reported else holdup  # who reports runs, whatever the watch has told of so far
     stop = stop_request(state, holdup)
+    if verdict := _told(reported, stop):
+        files = reported.report.files if reported else ()
+        return conclude(state, seen(attempt, pod, reported), verdict, stop, files=files)
     if job is None and pod is None:
         return _without_job(state, attempt, stop)
     if pod is None and job is not None and (job.finished or attempt.pod_uid):
@@ -42,9 +37,29 @@ def follow(state: State) -> Plan | None:
         if not job.finished:
             message = f"Pod {attempt.pod} is gone, and its outcome record with it"
             return conclude(state, attempt, Verdict(Outcome.FAILED, Reason.POD_DELETED, message), stop)
-    if verdict := diagnose(pod, job, state.uid):
-        return conclude(state, _seen(attempt, pod), verdict, stop)
-    return _go_on(state, attempt, pod, holdup, stop)
+    if verdict := diagnose(pod, job, state.uid) or _lost(state, pod, reported):
+        return conclude(state, seen(attempt, pod, reported), verdict, stop)
+    return show(state, Ongoing(attempt, pod, reported, holdup, stop))
+
+
+def _told(reported: Reported | None, stop: StopRequest | None) -> Verdict | None:
+    """The end that a runner has reported itself. Of one that was stopped, and not by us, its Pod says why."""
+    outcome = reported.report.outcome if reported else None
+    if reported is None or outcome is None:
+        return None
+    if outcome.outcome is Outcome.STOPPED and stop is None and outcome.reason is not Reason.SUSPENDED:
+        return None
+    return by_record(outcome, reported.received_at)
+
+
+def _lost(state: State, pod: PodView | None, reported: Reported | None) -> Verdict | None:
+    """A node that has not answered for too long. Who still reports is not lost."""
+    due = node_lost_at(state, pod, reported)
+    if pod is None or due is None or due > state.now:
+        return None
+    seconds = state.settings.node_lost_seconds
+    message = f"the node of Pod {pod.id.name} has not answered for {seconds} s (spec.nodeLostSeconds)"
+    return Verdict(Outcome.FAILED, Reason.NODE_LOST, message, ran=pod.ran)
 
 
 def _without_job(state: State, attempt: AttemptStatus, stop: StopRequest | None) -> Plan:
@@ -72,60 +87,6 @@ def _make_job(state: State, attempt: AttemptStatus) -> Plan:
         return plan
     message = "the crew, its profile or the inputs changed before the Job was made"
     return conclude(state, attempt, Verdict(Outcome.FAILED, Reason.CREW_CHANGED, message, ran=False), None)
-
-
-def _go_on(
-    state: State,
-    attempt: AttemptStatus,
-    pod: PodView | None,
-    holdup: Waiting | None,
-    stop: StopRequest | None,
-) -> Plan:
-    """The attempt is not over: stop it, or show where it stands and come back at the next deadline."""
-    status = with_attempt(state.status, _seen(attempt, pod))
-    action = None
-    if stop is not None:
-        status = state.settled(status, Phase.CANCELLING, stop.reason, f"{stop.message}; stopping the runner")
-        if pod is None or not (pod.deleting or pod.gone):
-            action = Stop(attempt.job, pod.id.name if pod else None, pod.id.uid if pod else None)
-    elif holdup is None:
-        status = state.settled(status, Phase.RUNNING, Phase.RUNNING, f"attempt {attempt.number} is running")
-    elif holdup.known:
-        status = state.settled(status, Phase.STARTING, holdup.reason, holdup.message)
-    elif not _younger(state, attempt, _SLOW_AFTER):
-        status = state.settled(status, Phase.STARTING, Phase.STARTING, holdup.message)
-    if stop is not None:
-        return Plan(status=status, stop=action)
-    again_at = earliest(
-        out_of_time_at(state),
-        start_deadline_at(state) if holdup else None,
-        _younger(state, attempt, _SLOW_AFTER) if holdup else None,
-    )
-    if (later := _younger(state, attempt, _PROGRESS_AFTER)) and _mere_progress(status):
-        return Plan(again_at=earliest(later, again_at))
-    return Plan(status=status, again_at=again_at)
-
-
-def _seen(attempt: AttemptStatus, pod: PodView | None) -> AttemptStatus:
-    """The attempt with the execution that was found. From then on no other Pod may speak for it."""
-    if pod is None or pod.started_at is None or attempt.pod_uid is not None:
-        return attempt
-    running = stamp(pod.started_at)
-    return attempt.model_copy(update={"pod": pod.id.name, "pod_uid": pod.id.uid, "running_time": running})
-
-
-def _younger(state: State, attempt: AttemptStatus, age: timedelta) -> datetime | None:
-    """When the attempt reaches this age; None if it has."""
-    if attempt.start_time is None:
-        return None
-    due = parse(attempt.start_time) + age
-    return due if due > state.now else None
-
-
-def _mere_progress(status: RunStatus) -> bool:
-    """Whether the status tells nothing that somebody has to act on."""
-    told = condition(status, ConditionType.SUCCEEDED)
-    return told is not None and told.reason in (Phase.STARTING, Phase.RUNNING)
 
 
 def _confirmed(state: State, attempt: int, job: JobView | None) -> bool:

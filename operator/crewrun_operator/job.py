@@ -7,8 +7,9 @@ from typing import Any
 
 from crewrun_api import names
 from crewrun_api.reasons import Reason
-from crewrun_api.resolved import AttemptSettings, ResolvedRun
+from crewrun_api.resolved import ResolvedRun
 from crewrun_api.settings import SecretSource
+from crewrun_operator.attachments import Attachments, Reporting, attachments
 from crewrun_operator.memory import grown
 from crewrun_operator.observed import Payload
 from crewrun_operator.views import Manifest
@@ -22,10 +23,18 @@ _USER = 65532
 _DEADLINE_MARGIN_SECONDS = 60
 
 
-def build_job(run: Manifest, attempt: int, payload: Payload) -> dict[str, Any]:
-    """The manifest of the Job that runs attempt number `attempt`."""
+def build_job(
+    run: Manifest,
+    attempt: int,
+    payload: Payload,
+    reporting: Reporting | None = None,
+    checkpoint: str | None = None,
+) -> dict[str, Any]:
+    """The manifest of the Job that runs attempt number `attempt`; with the digest of a checkpoint, from there."""
     resolved = ResolvedRun.model_validate_json(payload.spec)
     metadata = run["metadata"]
+    extras = attachments(metadata, attempt, resolved, reporting, checkpoint)
+    container = _container(run, attempt, payload, resolved, extras)
     labels = {
         names.LABEL_RUN: names.run_label(metadata["name"]),
         names.LABEL_RUN_UID: metadata["uid"],
@@ -42,16 +51,8 @@ def build_job(run: Manifest, attempt: int, payload: Payload) -> dict[str, Any]:
             "name": names.job_name(metadata["name"], metadata["uid"], attempt),
             "namespace": metadata["namespace"],
             "labels": labels,
-            "annotations": {**run_annotation, names.ANNOTATION_SETTINGS: _settings(resolved)},
-            "ownerReferences": [
-                {
-                    "apiVersion": names.API_VERSION,
-                    "kind": "CrewRun",
-                    "name": metadata["name"],
-                    "uid": metadata["uid"],
-                    "controller": True,
-                }
-            ],
+            "annotations": {**run_annotation, names.ANNOTATION_SETTINGS: payload.settings},
+            "ownerReferences": [names.owner(metadata["name"], metadata["uid"])],
         },
         "spec": {
             "backoffLimit": 0,
@@ -67,22 +68,13 @@ def build_job(run: Manifest, attempt: int, payload: Payload) -> dict[str, Any]:
                         **run_annotation,
                         names.ANNOTATION_SPEC: payload.spec,
                         names.ANNOTATION_INPUTS: payload.inputs,
+                        **({names.ANNOTATION_CA: reporting.authorities} if reporting else {}),
                     },
                 },
-                "spec": _pod_spec(run, attempt, payload, resolved),
+                "spec": _pod_spec(resolved, container, extras),
             },
         },
     }
-
-
-def attempt_settings(resolved: ResolvedRun) -> AttemptSettings:
-    """What the operator decides by while the run goes on."""
-    fields = {name: getattr(resolved, name) for name in AttemptSettings.model_fields}
-    return AttemptSettings(**fields)
-
-
-def _settings(resolved: ResolvedRun) -> str:
-    return attempt_settings(resolved).model_dump_json(by_alias=True, exclude_none=True)
 
 
 def _deadline(resolved: ResolvedRun) -> dict[str, int]:
@@ -92,12 +84,13 @@ def _deadline(resolved: ResolvedRun) -> dict[str, int]:
         resolved.attempt_timeout_seconds
         + resolved.start_deadline_seconds
         + resolved.pod.termination_grace_period_seconds
+        + resolved.report_grace_seconds
         + _DEADLINE_MARGIN_SECONDS
     )
     return {"activeDeadlineSeconds": seconds}
 
 
-def _pod_spec(run: Manifest, attempt: int, payload: Payload, resolved: ResolvedRun) -> dict[str, Any]:
+def _pod_spec(resolved: ResolvedRun, container: dict[str, Any], extras: Attachments) -> dict[str, Any]:
     pod = resolved.pod
     optional = {
         "serviceAccountName": pod.service_account_name,
@@ -121,13 +114,15 @@ def _pod_spec(run: Manifest, attempt: int, payload: Payload, resolved: ResolvedR
             "fsGroup": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(run, attempt, payload, resolved)],
-        "volumes": [*_own_volumes(), *_secret_volumes(resolved.secrets), *(pod.volumes or [])],
+        "containers": [container],
+        "volumes": [*_own_volumes(), *extras.volumes, *_secret_volumes(resolved.secrets), *(pod.volumes or [])],
         **{key: value for key, value in optional.items() if value},
     }
 
 
-def _container(run: Manifest, attempt: int, payload: Payload, resolved: ResolvedRun) -> dict[str, Any]:
+def _container(
+    run: Manifest, attempt: int, payload: Payload, resolved: ResolvedRun, extras: Attachments
+) -> dict[str, Any]:
     attempts = (run.get("status") or {}).get("attempts") or []
     kills = sum(each.get("reason") == Reason.OUT_OF_MEMORY for each in attempts)
     pod = resolved.pod
@@ -144,7 +139,7 @@ def _container(run: Manifest, attempt: int, payload: Payload, resolved: Resolved
     return {
         "name": names.CONTAINER,
         "image": pod.image,
-        "env": [*_user_env(resolved), *_own_env(run["metadata"], attempt, payload)],
+        "env": [*_user_env(resolved), *_own_env(run["metadata"], attempt, payload), *extras.env],
         "envFrom": resolved.env_from,
         "workingDir": names.HOME_DIR,
         "terminationMessagePath": names.TERMINATION_LOG,
@@ -154,7 +149,7 @@ def _container(run: Manifest, attempt: int, payload: Payload, resolved: Resolved
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [*own_mounts, *secret_mounts, *(pod.volume_mounts or [])],
+        "volumeMounts": [*own_mounts, *extras.mounts, *secret_mounts, *(pod.volume_mounts or [])],
         **{key: value for key, value in optional.items() if value},
     }
 

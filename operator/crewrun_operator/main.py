@@ -15,13 +15,16 @@ import structlog
 from aiohttp import web
 from kubernetes.aio import client, config
 
-from crewrun_operator import feed
+from crewrun_operator import feed, reports
 from crewrun_operator.api import Api
+from crewrun_operator.apply import Where
+from crewrun_operator.attachments import Reporting
 from crewrun_operator.controller import Controller
 from crewrun_operator.http import application
 from crewrun_operator.metrics import Metrics
 from crewrun_operator.settings import OperatorSettings
 from crewrun_operator.store import Store
+from crewrun_operator.tokens import TokenChecker
 
 log = structlog.get_logger(__name__)
 
@@ -33,15 +36,17 @@ async def run(settings: OperatorSettings) -> None:
     metrics = Metrics()
     api = Api(await _configuration(), metrics)
     store = Store(settings.defaults)
-    controller = Controller(settings, api, store, metrics)
+    controller = Controller(settings, api, store, metrics, reporting(settings))
     http = web.AppRunner(application(settings, controller, store, metrics), access_log=None)
     await http.setup()
     site = web.TCPSite(http, settings.http_host, settings.http_port)
     await site.start()
     address, port = http.addresses[0][:2]
     log.info("started", probes=f"http://{address}:{port}", workers=settings.workers)
+    reports_runner, certificate = await _take_reports(settings, api, controller, metrics)
     watching = asyncio.Event()
     parts = {
+        *certificate,
         asyncio.create_task(_watch(settings, store, controller, watching), name="watches"),
         asyncio.create_task(controller.run(), name="controller"),
         asyncio.create_task(_signal(watching), name=_SIGNAL),
@@ -51,10 +56,36 @@ async def run(settings: OperatorSettings) -> None:
         part.cancel()
     await asyncio.gather(*running, return_exceptions=True)
     await http.cleanup()
+    if reports_runner:
+        await reports_runner.cleanup()
     await api.close()
     for part in done:
         if part.get_name() != _SIGNAL:
             raise RuntimeError(f"the {part.get_name()} ended; starting again is safe") from part.exception()
+
+
+def reporting(settings: OperatorSettings) -> Where:
+    """Where runners report, with the authorities as they are now."""
+
+    def where() -> Reporting | None:
+        url = settings.reports_url
+        return Reporting(url, reports.authorities(settings.tls_dir)) if url else None
+
+    return where
+
+
+async def _take_reports(
+    settings: OperatorSettings, api: Api, controller: Controller, metrics: Metrics
+) -> tuple[web.AppRunner | None, list[asyncio.Task[None]]]:
+    if settings.reports_url is None:
+        log.warning("runners do not report: CREWRUN_REPORTS_URL is not set; every attempt starts from scratch")
+        return None, []
+    context = reports.tls(settings.tls_dir)
+    app = reports.application(TokenChecker(api), controller.inbox, metrics.reports)
+    runner = await reports.serve(app, settings.reports_host, settings.reports_port, context)
+    log.info("takes reports", url=settings.reports_url, port=runner.addresses[0][1])
+    certificate = asyncio.create_task(reports.keep_certificate(context, settings.tls_dir), name="certificate")
+    return runner, [certificate]
 
 
 async def _signal(watching: asyncio.Event) -> None:

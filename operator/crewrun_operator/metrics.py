@@ -50,6 +50,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.reports = Counter(
+            "crewrun_reports_total",
+            "Reports of runners, by the HTTP status of the answer.",
+            ["code"],
+            registry=self.registry,
+        )
+
     def count_runs(self, runs: Iterable[Manifest]) -> None:
         """Set the gauge of runs from what is in the store; phases that no run has are 0, not absent."""
         tally = Tally(

@@ -7,6 +7,7 @@ from typing import Any
 
 from crewrun_api import names
 from crewrun_api.reasons import Reason
+from crewrun_api.report import Report
 from crewrun_api.run import RunStatus
 from crewrun_operator.views import JobView, Manifest, PodView
 
@@ -18,6 +19,23 @@ class Refusal:
     reason: Reason
     message: str
     again: bool  # whether the same Job may be taken later, as with a quota
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The newest report of one execution."""
+
+    report: Report
+    received_at: datetime
+    kept: int = 0  # the sequence of its newest checkpoint that is stored
+
+    @property
+    def sequence(self) -> int:
+        return self.report.snapshot.sequence
+
+    @property
+    def checkpoint_waits(self) -> bool:
+        return self.report.checkpoint is not None and self.sequence > self.kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +52,22 @@ class Observed:
     #: Attempts that were looked up live, with the version of the Job that was found then (0: no Job).
     confirmed: Mapping[int, int]
     refusals: Mapping[int, Refusal]
+    #: By the UID of the Pod.
+    reports: Mapping[str, Reported]
+    #: When this process last wrote the status.
+    written_at: datetime | None
     #: The weakest layer: what the operator itself was set up with.
     defaults: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """What an attempt runs: two JSON documents, as the runner will read them."""
+    """What an attempt runs: two JSON documents, as the runner will read them; and what the operator decides by
+    meanwhile, which is not part of what runs."""
 
     spec: str
     inputs: str
+    settings: str
 
     @property
     def digest(self) -> str:
@@ -61,6 +85,8 @@ class StartAttempt:
     number: int
     payload: Payload | None
     like: str | None = None
+    #: Go on from a checkpoint that this attempt or a later one wrote; None: from scratch.
+    checkpoint_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +96,15 @@ class Stop:
     job: str
     pod: str | None
     pod_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """A ConfigMap of the run's that is written whole."""
+
+    manifest: Manifest
+    #: If it is a checkpoint: the Pod's UID and the sequence of the report that it came with.
+    checkpoint_of: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +118,9 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done, in this order: status, then Job, then the rest."""
+    """What is to be done, in this order: what is to be kept, status, then Job, then the rest."""
 
+    save: Save | None = None
     status: RunStatus | None = None
     start: StartAttempt | None = None
     stop: Stop | None = None

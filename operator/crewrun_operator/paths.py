@@ -25,6 +25,10 @@ def pods(namespace: str | None = None, name: str | None = None) -> str:
     return _path("/api/v1", PODS, namespace, name)
 
 
+def config_maps(namespace: str, name: str | None = None) -> str:
+    return _path("/api/v1", "configmaps", namespace, name)
+
+
 def events(namespace: str) -> str:
     return _path("/api/v1", "events", namespace, None)
 

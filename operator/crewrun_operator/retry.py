@@ -17,6 +17,7 @@ class Next(Enum):
 
     RETRY = "try again, counted as an attempt"
     DISRUPTED = "try again, counted as a disruption"
+    AGAIN = "start again at once, counted as nothing"
     FAIL = "end the run"
 
 
@@ -50,9 +51,10 @@ TABLE: dict[Reason, Next] = {
     Reason.ATTEMPT_TIMED_OUT: Next.RETRY,
     Reason.RUNNER_LOST: Next.RETRY,
     Reason.RUNNER_CRASHED: Next.RETRY,
-    # Nobody asked for it when it gets here: the runner was told to stop by somebody else.
+    # Nobody asks for it any more when it gets here: the runner was told to stop by somebody else, or by a
+    # request that was taken back before it had stopped.
     Reason.CANCELLED: Next.DISRUPTED,
-    Reason.SUSPENDED: Next.DISRUPTED,
+    Reason.SUSPENDED: Next.AGAIN,
     # A record that says Failed and Completed contradicts itself: nothing of it is believed.
     Reason.COMPLETED: Next.RETRY,
 }

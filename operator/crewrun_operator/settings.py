@@ -1,5 +1,6 @@
 """How an operator is set up: environment variables `CREWRUN_...`, or arguments of `python -m crewrun_operator`."""
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -18,6 +19,16 @@ class OperatorSettings(BaseSettings):
     resync_seconds: float = Field(default=300, gt=0, description="How often everything is listed and decided again.")
     http_host: str = Field(default="0.0.0.0", description="Where probes and metrics are served.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="Their port.")
+    reports_url: str | None = Field(
+        default=None,
+        description="Where Pods reach this operator, as https://crewrun.crewrun-system.svc:8443. Unset: runners do not "
+        "report, and every attempt starts from scratch.",
+    )
+    reports_host: str = Field(default="0.0.0.0", description="Where reports are taken.")
+    reports_port: int = Field(default=8443, ge=0, le=65535, description="Their port.")
+    tls_dir: Path = Field(
+        default=Path("/var/run/crewrun/tls"), description="Folder with tls.crt, tls.key and ca.crt for reports."
+    )
     log_level: str = Field(default="INFO", description="Least level that is logged.")
 
     @property

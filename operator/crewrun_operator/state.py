@@ -6,13 +6,14 @@ from functools import cached_property
 
 from pydantic import ValidationError
 
-from crewrun_api.reasons import Phase
+from crewrun_api.outcome import OutcomeRecord, parse
+from crewrun_api.reasons import ConditionType, Phase
+from crewrun_api.report import Snapshot, parse_snapshot
 from crewrun_api.resolved import AttemptSettings
 from crewrun_api.run import AttemptStatus, RunStatus
-from crewrun_operator.job import attempt_settings
-from crewrun_operator.observed import Observed, Payload
-from crewrun_operator.status import bounded, settle
-from crewrun_operator.validate import Accepted, Refused, accept
+from crewrun_operator.observed import Observed, Payload, Reported
+from crewrun_operator.status import bounded, condition, settle, with_condition
+from crewrun_operator.validate import Accepted, Refused, accept, attempt_settings
 from crewrun_operator.views import JobView, PodView
 
 
@@ -47,11 +48,23 @@ class State:
     def cancelled(self) -> bool:
         return bool(self.observed.run["spec"].get("cancel", False))
 
+    @property
+    def suspended(self) -> bool:
+        return bool(self.observed.run["spec"].get("suspend", False))
+
+    @property
+    def rerun(self) -> str | None:
+        value: str | None = self.observed.run["spec"].get("rerun")
+        return value
+
     @cached_property
     def open_attempt(self) -> AttemptStatus | None:
         """The attempt that is recorded and has no end yet."""
         newest = self.status.attempts[-1] if self.status.attempts else None
         return newest if newest is not None and newest.outcome is None else None
+
+    def attempt(self, number: int) -> AttemptStatus | None:
+        return next((attempt for attempt in self.status.attempts if attempt.number == number), None)
 
     def job(self, attempt: int) -> JobView | None:
         return self.observed.jobs.get(attempt)
@@ -62,6 +75,33 @@ class State:
         if attempt.pod_uid is not None:
             return next((pod for pod in pods if pod.id.uid == attempt.pod_uid), None)
         return max(pods, key=lambda pod: (not pod.gone, pod.id.version), default=None)
+
+    def reported(self, attempt: AttemptStatus) -> Reported | None:
+        """What the execution of this attempt has reported itself."""
+        pod = self.pod(attempt)
+        uid = attempt.pod_uid or (pod.id.uid if pod else None)
+        reported = self.observed.reports.get(uid) if uid else None
+        return reported if reported is not None and self.is_of(reported.report.snapshot, attempt.number, uid) else None
+
+    def is_of(self, seen: Snapshot | OutcomeRecord | None, attempt: int, pod_uid: str | None) -> bool:
+        """Whether this was said by that very execution."""
+        return seen is not None and (seen.run_uid, seen.attempt, seen.pod_uid) == (self.uid, attempt, pod_uid)
+
+    def last_words(self, attempt: AttemptStatus) -> tuple[Snapshot | None, bool]:
+        """The newest snapshot of a runner that left no record, and whether nothing can have come after it: the
+        one in its termination message was written before each call, the last report may be older."""
+        pod, reported = self.pod(attempt), self.reported(attempt)
+        message = pod.terminated.message if pod and pod.terminated else ""
+        left = parse_snapshot(message)
+        if pod is not None and left is not None and self.is_of(left, attempt.number, pod.id.uid):
+            return left, True
+        return (reported.report.snapshot, False) if reported else (None, False)
+
+    def record(self, attempt: AttemptStatus) -> OutcomeRecord | None:
+        """The outcome record that an execution left behind."""
+        pod = self.pod(attempt)
+        found = parse(pod.terminated.message) if pod and pod.terminated else None
+        return found if pod is not None and self.is_of(found, attempt.number, pod.id.uid) else None
 
     @cached_property
     def acceptance(self) -> Accepted | Refused:
@@ -74,6 +114,10 @@ class State:
     @cached_property
     def settings(self) -> AttemptSettings:
         """What the run began with: as its newest Job carries it, else as its sources say now."""
+        attempt = self.open_attempt
+        jobless = attempt is not None and self.job(attempt.number) is None
+        if (jobless or self.status.crew is None) and (payload := self.unchanged_payload()):
+            return AttemptSettings.model_validate_json(payload.settings)
         for number in sorted(self.observed.jobs, reverse=True):
             try:
                 return AttemptSettings.model_validate_json(self.observed.jobs[number].settings)
@@ -92,4 +136,23 @@ class State:
         return payload if accepted is None or accepted.digest == payload.digest else None
 
     def settled(self, status: RunStatus, phase: Phase, reason: str, message: str) -> RunStatus:
+        """The status in this phase, as an answer to the spec as it is now."""
+        if self.generation != self.status.observed_generation:
+            status = self._spec_seen(status)
+        if self.rerun:
+            status = status.model_copy(update={"rerun": self.rerun})
         return bounded(settle(status, phase, reason, message, self.now, self.generation))
+
+    def _spec_seen(self, status: RunStatus) -> RunStatus:
+        """The condition SpecChanged: an edit of what runs waits for `rerun`."""
+        if status.crew is None or self.status.crew is None:
+            return status
+        changed = self.unchanged_payload() is None
+        if not changed and condition(status, ConditionType.SPEC_CHANGED) is None:
+            return status
+        value, reason, message = (
+            ("True", "WaitsForRerun", "what runs was fixed when the run was accepted; set spec.rerun once it has ended")
+            if changed
+            else ("False", "AsAccepted", "the spec says what was accepted")
+        )
+        return with_condition(status, ConditionType.SPEC_CHANGED, value, reason, message, self.now, self.generation)

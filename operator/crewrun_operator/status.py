@@ -4,16 +4,15 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from crewrun_api.outcome import ModelUsage, OutcomeRecord, Usage, cut
+from crewrun_api.outcome import ModelUsage, Sighting, Usage, cut
 from crewrun_api.reasons import ConditionType, Phase, TaskState
-from crewrun_api.run import AttemptStatus, Condition, OutputStatus, RunStatus, TaskStatus
+from crewrun_api.run import AttemptStatus, Condition, RunStatus, TaskStatus
 from crewrun_operator.definition import TaskOutline
 from crewrun_operator.times import stamp
 
 _KEPT_ATTEMPTS = 10
 _KEPT_TASKS = 50
 _MESSAGE_LIMIT_BYTES = 1000
-_OUTPUT_LIMIT_BYTES = 4096
 _STATUS_LIMIT_BYTES = 10_000
 _SHORT_MESSAGE_BYTES = 200
 _SHORTEST_MESSAGE_BYTES = 80
@@ -32,7 +31,7 @@ def settle(status: RunStatus, phase: Phase, reason: str, message: str, now: date
     ended, failed = phase.ended, phase is Phase.FAILED
     for type_, value in (
         (ConditionType.SUCCEEDED, _VERDICTS.get(phase, "Unknown")),
-        (ConditionType.RECONCILING, "False" if ended else "True"),
+        (ConditionType.RECONCILING, "False" if ended or phase is Phase.SUSPENDED else "True"),
         (ConditionType.STALLED, "True" if failed else "False"),
     ):
         settled = with_condition(settled, type_, value, reason, message, now, generation)
@@ -83,51 +82,63 @@ def with_tasks(status: RunStatus, tasks: list[TaskOutline]) -> RunStatus:
     return status.model_copy(update={"task_count": len(tasks), "progress": f"0/{len(tasks)}"})
 
 
-def with_record(status: RunStatus, record: OutcomeRecord) -> RunStatus:
-    """The status with what a runner's record adds: tasks, progress, and the output of a success."""
+def with_sighting(status: RunStatus, seen: Sighting, *, over: bool) -> RunStatus:
+    """The status with what a runner saw of its tasks. When it is over, no task runs any more."""
     update: dict[str, Any] = {}
-    if record.tasks:
-        update["tasks"] = [
-            TaskStatus(attempt=record.attempt, **task.model_dump()) for task in record.tasks[:_KEPT_TASKS]
+    tasks = [TaskStatus(**{**task.model_dump(), "attempt": task.attempt or seen.attempt}) for task in seen.tasks]
+    tasks = tasks[:_KEPT_TASKS] or status.tasks
+    if over:
+        tasks = [
+            task.model_copy(update={"state": TaskState.PENDING}) if task.state is TaskState.RUNNING else task
+            for task in tasks
         ]
-    total = record.tasks_total or status.task_count
-    done = record.tasks_succeeded or sum(task.state is TaskState.SUCCEEDED for task in record.tasks)
+    total = seen.tasks_total or status.task_count
+    done = seen.tasks_succeeded or sum(task.state is TaskState.SUCCEEDED for task in seen.tasks)
     if total:
-        update["task_count"] = total
-        update["progress"] = f"{done}/{total}"
-    if record.output is not None:
-        value = cut(record.output.value, _OUTPUT_LIMIT_BYTES)
-        update["output"] = OutputStatus(
-            value=value,
-            format=record.output.format,
-            bytes=record.output.bytes,
-            sha256=record.output.sha256,
-            truncated=record.output.truncated or value != record.output.value,
-        )
-    return status.model_copy(update=update)
+        update = {"task_count": total, "progress": f"{done}/{total}"}
+    return status.model_copy(update={**update, "tasks": tasks})
 
 
-def add_usage(total: Usage | None, more: Usage) -> Usage:
-    """Both together, by model too."""
-    total = total or Usage()
-    models: dict[str, ModelUsage] = {}
-    for each in (*total.by_model, *more.by_model):
-        old = models.get(each.model, ModelUsage(model=each.model))
-        models[each.model] = old.model_copy(update=_sums(old, each, _COUNTS - {"total_tokens"}))
+def with_usage(status: RunStatus, attempt: int, usage: Usage) -> RunStatus:
+    """The status with what this attempt has used so far, in place of what it had used when last seen."""
+    if status.usage is None and usage == Usage():
+        return status
+    attempts, total = list(status.attempts), status.usage or Usage()
+    for index, each in enumerate(attempts):
+        if each.number == attempt:
+            total = _replaced(total, each.usage or Usage(), usage)
+            attempts[index] = each.model_copy(update={"usage": usage})
+    return status.model_copy(update={"attempts": attempts, "usage": total})
+
+
+def so_far(usage: Usage) -> Usage:
+    """What a runner has used that goes on: a call that is open now is no gap in the figures."""
+    return usage.model_copy(update={"incomplete": False, "reserved_tokens": 0})
+
+
+def _replaced(total: Usage, old: Usage, new: Usage) -> Usage:
+    models = {each.model: each for each in total.by_model}
+    for sign, part in ((-1, old), (1, new)):
+        for each in part.by_model:
+            known = models.get(each.model, ModelUsage(model=each.model))
+            models[each.model] = known.model_copy(update=_added(known, each, sign, _MODEL_COUNTS))
+    total = total.model_copy(update=_added(total, old, -1, _COUNTS))
     return total.model_copy(
         update={
-            **_sums(total, more, _COUNTS),
-            "incomplete": total.incomplete or more.incomplete,
-            "by_model": list(models.values()),
+            **_added(total, new, 1, _COUNTS),
+            "incomplete": total.incomplete or new.incomplete,
+            "by_model": [each for each in models.values() if each != ModelUsage(model=each.model)],
         }
     )
 
 
-_COUNTS = {"requests", "prompt_tokens", "cached_prompt_tokens", "completion_tokens", "total_tokens"}
+_MODEL_COUNTS = ("requests", "prompt_tokens", "cached_prompt_tokens", "completion_tokens")
+_COUNTS = (*_MODEL_COUNTS, "total_tokens", "reserved_tokens")
 
 
-def _sums(one: object, other: object, fields: Iterable[str]) -> dict[str, int]:
-    return {field: getattr(one, field) + getattr(other, field) for field in fields}
+def _added(one: object, other: object, sign: int, fields: Iterable[str]) -> dict[str, int]:
+    """Never below zero, whatever somebody edited in the status."""
+    return {field: max(0, getattr(one, field) + sign * getattr(other, field)) for field in fields}
 
 
 def bounded(status: RunStatus) -> RunStatus:

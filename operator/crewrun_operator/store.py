@@ -6,12 +6,14 @@ wins; so a decision never acts on a state older than its own last write. Memory 
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from crewrun_api.reasons import Phase
+from crewrun_api.report import Report
 from crewrun_operator import paths
-from crewrun_operator.observed import Observed, Refusal
+from crewrun_operator.observed import Observed, Refusal, Reported
 from crewrun_operator.views import Identity, JobView, Manifest, PodView, job_view, pod_view, trimmed, version
 
 #: A run, by namespace and name. Built here and nowhere else.
@@ -30,6 +32,9 @@ class RunState:
     confirmed: dict[int, int] = field(default_factory=dict)
     refusals: dict[int, Refusal] = field(default_factory=dict)
     sources: tuple[int, ...] | None = None  # the versions of crew and profiles that were confirmed
+    reports: dict[str, Reported] = field(default_factory=dict)
+    written_at: datetime | None = None
+    saved: set[str] = field(default_factory=set)
 
 
 class Store:
@@ -41,6 +46,7 @@ class Store:
         self._crews: dict[Key, Manifest] = {}
         self._profiles: defaultdict[str, dict[str, Manifest]] = defaultdict(dict)
         self._states: defaultdict[str, RunState] = defaultdict(RunState)
+        self._executions: dict[str, Identity] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._missing: dict[str | None, set[str]] = {}
 
@@ -61,6 +67,8 @@ class Store:
             pods=tuple(state.pods.values()),
             confirmed=state.confirmed,
             refusals=state.refusals,
+            reports=state.reports,
+            written_at=state.written_at,
             defaults=self._defaults,
         )
 
@@ -70,16 +78,22 @@ class Store:
         if uid in self._gone or (old is not None and _stale(old, manifest)):
             return []
         if old is not None and old["metadata"]["uid"] != uid:
-            self._states.pop(old["metadata"]["uid"], None)
+            self._forget_state(old["metadata"]["uid"])
         self.runs[key] = trimmed(manifest)
         if _ended(manifest) and (state := self._states.get(uid)):
             state.pods = {name: pod.without_record() for name, pod in state.pods.items()}
+            state.reports = {}
         return [key]
+
+    def written(self, manifest: Manifest, at: datetime) -> None:
+        """The answer to a write of our own to a run's status."""
+        self.put_run(manifest)
+        self._states[manifest["metadata"]["uid"]].written_at = at
 
     def drop_run(self, manifest: Manifest) -> list[Key]:
         key, uid = key_of(manifest), manifest["metadata"]["uid"]
         self._bury(uid)
-        self._states.pop(uid, None)
+        self._forget_state(uid)
         if (run := self.runs.get(key)) and run["metadata"]["uid"] == uid:
             del self.runs[key]
         return []
@@ -150,7 +164,43 @@ class Store:
         run = self.runs.get(key)
         ended = run is not None and run["metadata"]["uid"] == pod.id.run_uid and _ended(run)
         pods[pod.id.uid] = pod.without_record() if ended else pod
+        self._executions[pod.id.uid] = pod.id
         return self._known(*key)
+
+    def execution(self, pod_uid: str) -> Identity | None:
+        """Which Pod this is, if it is a runner's and has been seen."""
+        return self._executions.get(pod_uid)
+
+    def put_report(self, report: Report, received_at: datetime) -> bool:
+        """Take what a runner says of itself; False when a newer report of it was there already."""
+        state, seen = self._states[report.snapshot.run_uid], report.snapshot
+        old = state.reports.get(seen.pod_uid)
+        if old is not None and old.sequence > seen.sequence:
+            return False
+        if old is None or old.sequence < seen.sequence:
+            state.reports[seen.pod_uid] = Reported(report, received_at, old.kept if old else 0)
+        return True
+
+    def is_saved(self, run_uid: str, config_map: str) -> bool:
+        """Whether this process has written or found this ConfigMap of the run."""
+        return config_map in self._states[run_uid].saved
+
+    def saved(self, run_uid: str, config_map: str, checkpoint_of: tuple[str, int] | None) -> None:
+        """The ConfigMap is stored. Of a checkpoint the bytes need no longer be in memory."""
+        self._states[run_uid].saved.add(config_map)
+        pod_uid, sequence = checkpoint_of or ("", 0)
+        reports = self._states[run_uid].reports
+        if (reported := reports.get(pod_uid)) is None:
+            return
+        report = reported.report
+        if reported.sequence <= sequence:
+            report = report.model_copy(update={"checkpoint": None})
+        reports[pod_uid] = replace(reported, report=report, kept=max(reported.kept, sequence))
+
+    @property
+    def reporting(self) -> int:
+        """How many runners report."""
+        return sum(bool(state.reports) for state in self._states.values())
 
     def refuse(self, run_uid: str, attempt: int, refusal: Refusal) -> None:
         """Remember that the API server did not take the Job of this attempt."""
@@ -242,6 +292,11 @@ class Store:
         if state and (old := state.jobs.get(job.attempt)) and old.id.uid == job.uid:
             del state.jobs[job.attempt]
             state.confirmed.pop(job.attempt, None)
+
+    def _forget_state(self, run_uid: str) -> None:
+        if state := self._states.pop(run_uid, None):
+            for pod_uid in state.pods:
+                self._executions.pop(pod_uid, None)
 
     def _bury(self, uid: str) -> None:
         """A deleted object must not come back by a list that was made before it went."""

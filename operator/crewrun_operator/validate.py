@@ -4,7 +4,8 @@ Purely computational: the run, its crew and profiles in; a payload, or a refusal
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from crewrun_api import names
 from crewrun_api.kinds import CrewSpec, ProfileSpec
 from crewrun_api.model import Model
 from crewrun_api.reasons import AcceptedReason
-from crewrun_api.resolved import ResolvedRun
+from crewrun_api.resolved import AttemptSettings, ResolvedRun
 from crewrun_api.run import CrewStatus, RunSpec
 from crewrun_operator.definition import Problem, TaskOutline, outline, problems, variables
 from crewrun_operator.observed import Observed, Payload
@@ -24,6 +25,8 @@ from crewrun_operator.resolve import choose_profile, merge
 _SHOWN_PROBLEMS = 5
 #: Deeper documents break the libraries that read them. Schemas and definitions that people write have ten.
 _MOST_LEVELS = 64
+_QUANTITY = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
+_NOT_RUN = {"ttl_seconds_after_finished"}
 _M = TypeVar("_M", bound=Model)
 
 
@@ -63,6 +66,10 @@ def accept(observed: Observed) -> Accepted:
     if found := problems(crew.definition, f"{path}.definition"):
         raise Refused(AcceptedReason.INVALID_CREW, *found)
     inputs = _inputs(crew, spec.inputs, path)
+    profile_path = f"CrewProfile/{profile['metadata']['name']}: spec" if profile else ""
+    layers_by_path = ((profile_path, profile["spec"] if profile else {}), (path, crew_spec), ("spec", run["spec"]))
+    if found := [problem for its_path, layer in layers_by_path for problem in _quantities(layer, its_path)]:
+        raise Refused(AcceptedReason.INVALID_SPEC, *found)
     run_name = run["metadata"]["name"]
     layers = (observed.defaults, profile["spec"] if profile else {}, crew_spec, run["spec"])
     document = {
@@ -72,9 +79,10 @@ def accept(observed: Observed) -> Accepted:
         "definition": crew.definition,
     }
     resolved = _parsed(ResolvedRun, document, "spec")
-    payload = Payload(spec=_canonical(resolved), inputs=_json(inputs))
+    payload = Payload(spec=_canonical(resolved), inputs=_json(inputs), settings=_settings(resolved))
     if payload.size > names.PAYLOAD_LIMIT_BYTES:
-        raise Refused(AcceptedReason.TOO_LARGE, Problem(f"{path}.definition", _too_large(payload.size)))
+        where = f"{path}.definition" if len(payload.spec) > len(payload.inputs) else "spec.inputs"
+        raise Refused(AcceptedReason.TOO_LARGE, Problem(where, _too_large(payload.size)))
     referenced = observed.crew if spec.crew_ref else None
     return Accepted(
         payload=payload,
@@ -129,6 +137,21 @@ def _profile(observed: Observed, spec: RunSpec, crew: CrewSpec, path: str) -> Ma
         _shallow(profile["spec"], f"CrewProfile/{profile['metadata']['name']}: spec")
         _parsed(ProfileSpec, profile["spec"], f"CrewProfile/{profile['metadata']['name']}: spec")
     return profile
+
+
+def _quantities(layer: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    """Quantities that the API server would refuse with the whole Job, in words that name no field."""
+    resources = (layer.get("pod") or {}).get("resources") or {}
+    for kind in ("requests", "limits"):
+        amounts = resources.get(kind)
+        for name, amount in amounts.items() if isinstance(amounts, Mapping) else ():
+            if not (isinstance(amount, str) and _QUANTITY.fullmatch(amount)) and not _is_number(amount):
+                message = f"{amount!r} is not a quantity such as 500m or 2Gi"
+                yield Problem(f"{path}.pod.resources.{kind}.{name}", message)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _inputs(crew: CrewSpec, given: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -189,7 +212,21 @@ def _where(path: str, location: tuple[int | str, ...]) -> str:
 
 
 def _canonical(resolved: ResolvedRun) -> str:
-    return _json(resolved.model_dump(mode="json", by_alias=True, exclude_none=True))
+    """What runs. The time to live is not part of it: it may change at any time."""
+    return _json(resolved.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_RUN))
+
+
+def _settings(resolved: ResolvedRun) -> str:
+    return attempt_settings(resolved).model_dump_json(by_alias=True, exclude_none=True)
+
+
+def attempt_settings(resolved: ResolvedRun) -> AttemptSettings:
+    """What the operator decides by while the run goes on."""
+    shared = AttemptSettings.model_fields.keys() & ResolvedRun.model_fields.keys()
+    return AttemptSettings(
+        **{name: getattr(resolved, name) for name in shared},
+        grace_seconds=resolved.pod.termination_grace_period_seconds,
+    )
 
 
 def _json(document: Mapping[str, Any]) -> str:

@@ -67,6 +67,7 @@ class PodView:
     disruption: tuple[str, str] | None = None  # reason and message of the condition DisruptionTarget
     unschedulable: str | None = None
     deleting: bool = False
+    lost_since: datetime | None = None  # when its node stopped answering, or should have ended it
     gone: bool = False  # the API server no longer has it; this is its last state
 
     @property
@@ -166,7 +167,20 @@ def pod_view(manifest: Manifest) -> PodView | None:
         if scheduled and scheduled.get("reason") == "Unschedulable"
         else None,
         deleting="deletionTimestamp" in manifest["metadata"],
+        lost_since=_lost_since(manifest["metadata"], conditions, state),
     )
+
+
+def _lost_since(metadata: Manifest, conditions: list[Any], state: Manifest) -> datetime | None:
+    """Since when kubelet owes an answer: a deletion has its grace period in its time; of a node that is not
+    ready the control plane says Ready=False for its Pods, and touches nothing else of their state."""
+    if "deletionTimestamp" in metadata:
+        return parse(metadata["deletionTimestamp"])
+    unready = _condition(conditions, "Ready", "False")
+    if unready is None or "running" not in state or not _condition(conditions, "ContainersReady"):
+        return None
+    since = unready.get("lastTransitionTime")
+    return parse(since) if since else None
 
 
 def _terminated(state: Manifest) -> Terminated:

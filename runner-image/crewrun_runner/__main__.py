@@ -6,6 +6,7 @@ from crewrun_runner import early
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from crewrun_api import names
@@ -13,11 +14,18 @@ from crewrun_api.reasons import ExitCode, Reason
 from crewrun_runner import failures
 from crewrun_runner.ending import Ending
 from crewrun_runner.failures import Failure
+from crewrun_runner.farewell import Limits
+from crewrun_runner.ledger import Ledger
+from crewrun_runner.message import TerminationMessage
 from crewrun_runner.payload import ENV_TERMINATION_LOG, Payload, execution, read
+from crewrun_runner.post import Post
+from crewrun_runner.progress import Progress
 from crewrun_runner.record import End
 from crewrun_runner.redaction import Redactor, secret_values, values_in
 from crewrun_runner.refusal import Refusal
-from crewrun_runner.streams import Streams
+from crewrun_runner.reporter import Reporter
+from crewrun_runner.reporting import destination
+from crewrun_runner.streams import Log, Streams
 
 #: crewai reads these when it is imported. The image sets them too; nothing a manifest says turns them on.
 _CREWAI = {
@@ -49,22 +57,39 @@ def main() -> int:
     redact = Redactor(_secrets(payload))
     streams = Streams(redact)
     log = streams.log(me)
-    target = Path(os.environ.get(ENV_TERMINATION_LOG, names.TERMINATION_LOG))
-    ending = Ending(me, streams, log, redact, target)
+    message = TerminationMessage(Path(os.environ.get(ENV_TERMINATION_LOG, names.TERMINATION_LOG)))
+    progress = Progress(me, Ledger(), redact, message)
+    limits = Limits.of(payload.spec) if payload else Limits()
+    ending = Ending(me, streams, log, redact, progress, limits)
     ending.watch_signals(early.SIGNALS)
     log("runner_started")
+    progress.reporter = _reporter(progress, ending, redact, log)
     if payload is None or refusal is not None:
         ending.end(End.failed(failures.loading(refusal or Refusal(Reason.RUNNER_CRASHED, "no payload"))))
     ending.watch_deadline(payload.spec.attempt_timeout_seconds)
     try:
         from crewrun_runner import run  # imports crewai
 
-        ending.end(run.attempt(payload, ending, log))
+        ending.end(run.attempt(payload, me, ending, redact, log))
     except BaseException as error:  # also when something in the process wants to exit
         traceback.print_exc()
         step = "HOME and /tmp must be writable" if isinstance(error, OSError) else "please report this with its log"
         text = f"the runner failed: {type(error).__name__}: {error}; {step}"
         ending.end(End.failed(Failure(Reason.RUNNER_CRASHED, text, type(error).__name__)))
+
+
+def _reporter(progress: Progress, ending: Ending, redact: Redactor, log: Log) -> Reporter | None:
+    """What tells the operator, if there is one that listens."""
+    if not os.environ.get(names.ENV_REPORT_URL):
+        return None
+    try:
+        url, folder = destination(os.environ)
+    except ValueError as error:
+        log("report_address_refused", level="warning", message=str(error))
+        return None
+    with suppress(OSError):
+        redact.learn((folder / names.TOKEN_FILE).read_text().strip())
+    return Reporter(Post(url, folder, redact.learn), progress.take, ending.obey, log)
 
 
 def _secrets(payload: Payload | None) -> set[str]:

@@ -32,12 +32,13 @@ def retry_after_seconds(error: BaseException, now: datetime) -> float | None:
             continue
         given = {name: headers.get(name) for name in ("retry-after-ms", "retry-after", "Retry-After")}
         for name, value in given.items():
-            if value is not None and (seconds := _seconds(str(value), now)) is not None:
+            if value is not None and (seconds := seconds_until(str(value), now)) is not None:
                 return seconds / 1000 if name.endswith("-ms") else seconds
     return None
 
 
-def _seconds(value: str, now: datetime) -> float | None:
+def seconds_until(value: str, now: datetime) -> float | None:
+    """The value of a Retry-After header, as seconds from now."""
     try:
         seconds = float(value)
     except ValueError:

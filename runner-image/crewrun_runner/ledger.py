@@ -1,49 +1,19 @@
 """What happened, folded from events into tasks and usage. Purely computational, and safe to share by threads.
 
 CrewAI calls handlers in a pool of threads, so events arrive in any order: every fold here comes out the same
-whatever the order. A provider's answer counts once, by the event that says that its call completed.
+whatever the order. A provider's answer counts once, by the event that says that its call completed. Before a
+call begins, what it can cost at the most is reserved; its first event that says it ended drops that.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from crewrun_api.outcome import ModelUsage, TaskRecord, Usage, preview
+from crewrun_api.outcome import TaskRecord, Usage, preview
 from crewrun_api.reasons import TaskState
+from crewrun_runner.calls import Calls, Tokens
 from crewrun_runner.streams import timestamp
-
-#: No answer has so many: an endpoint that reports nonsense must not spoil the record.
-_MOST_TOKENS = 10**9
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The usage numbers of one answer."""
-
-    prompt: int = 0
-    cached: int = 0
-    completion: int = 0
-
-    @classmethod
-    def of(cls, usage: dict[str, object] | None) -> "Tokens":
-        """From a provider's numbers; what it leaves out is 0."""
-        prompt, completion, total = (_count(usage, f"{name}_tokens") for name in ("prompt", "completion", "total"))
-        if not prompt and not completion:
-            prompt = total  # an endpoint that reports a sum alone: nothing of it may get lost
-        return cls(prompt, min(prompt, _count(usage, "cached_prompt_tokens")), completion)
-
-    @property
-    def total(self) -> int:
-        return self.prompt + self.completion
-
-    def __add__(self, other: "Tokens") -> "Tokens":
-        return Tokens(self.prompt + other.prompt, self.cached + other.cached, self.completion + other.completion)
-
-
-def _count(usage: dict[str, object] | None, name: str) -> int:
-    value = (usage or {}).get(name)
-    return min(max(0, value), _MOST_TOKENS) if isinstance(value, int) else 0
 
 
 @dataclass
@@ -60,6 +30,8 @@ class Task:
     answer: str = ""
     failing_model: str = ""
     llm_errors: set[str] = field(default_factory=set)
+    #: What an earlier attempt's checkpoint says of it, if that attempt finished it.
+    restored: TaskRecord | None = None
 
     @property
     def state(self) -> TaskState:
@@ -74,52 +46,79 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
-        self._calls: dict[str, tuple[str, str, Tokens]] = {}
-        self._open: set[str] = set()
-        self._closed: set[str] = set()
+        self._calls = Calls()
+        #: Called after each change, with whether a task ended.
+        self.changed: Callable[[bool], None] = lambda _: None
+        #: Why a checkpoint that was there was not used.
+        self.checkpoint_refused = ""
 
     def expect(self, tasks: Iterable[Task]) -> None:
         """The crew's tasks, in their order."""
         with self._lock:
             self._tasks = {task.key: task for task in tasks}
 
+    def restore(self, records: Mapping[str, TaskRecord]) -> None:
+        """Tasks that an earlier attempt finished: nothing that happens now changes what is said of them."""
+        with self._lock:
+            for key, record in records.items():
+                self._tasks[key].restored = record
+
     def task_started(self, key: str, agent: str, moment: datetime) -> None:
         with self._lock:
             if task := self._tasks.get(key):
                 task.agent = agent or task.agent
                 task.start = moment if task.start is None else min(task.start, moment)
+        self.changed(False)
 
     def task_ended(self, key: str, moment: datetime, answer: str = "", error: str | None = None) -> None:
         with self._lock:
             if task := self._tasks.get(key):
                 task.end, task.failed = moment, error is not None
                 task.answer, task.error = answer, error or ""
+            self._calls.release_all(key)
+        self.changed(True)
+
+    def reserve(self, key: str, tokens: int) -> None:
+        """A call is about to begin that can use so many tokens at the most. Who reserves tells others."""
+        with self._lock:
+            self._calls.reserve(key, tokens)
+
+    def release(self, key: str) -> None:
+        """The call that was about to begin does not."""
+        with self._lock:
+            self._calls.release(key)
+        self.changed(False)
 
     def call_started(self, call: str) -> None:
         with self._lock:
-            if call not in self._closed:
-                self._open.add(call)
+            self._calls.started(call)
 
     def call_completed(self, event: str, call: str, key: str, model: str, tokens: Tokens) -> None:
         with self._lock:
-            self._close(call)
-            self._calls[event] = (key, model, tokens)
+            self._calls.completed(event, call, key, model, tokens)
+        self.changed(False)
 
     def call_failed(self, call: str, key: str, model: str, error: str) -> None:
         with self._lock:
-            self._close(call)
+            self._calls.closed(call, key)
             if task := self._tasks.get(key):
                 task.failing_model = model
                 task.llm_errors.add(error)
-
-    def _close(self, call: str) -> None:
-        self._open.discard(call)
-        self._closed.add(call)
+        self.changed(False)
 
     @property
     def calls_in_flight(self) -> int:
         with self._lock:
-            return len(self._open)
+            return self._calls.in_flight
+
+    @property
+    def resumed_from(self) -> Task | None:
+        """The first task that no earlier attempt finished, if one finished any."""
+        with self._lock:
+            tasks = list(self._tasks.values())
+        if not any(task.restored for task in tasks):
+            return None
+        return next((task for task in tasks if task.restored is None), None)
 
     def find(self, key: str) -> Task | None:
         with self._lock:
@@ -135,19 +134,9 @@ class Ledger:
         return failed[0] if failed else None
 
     def usage(self) -> Usage:
-        """Tokens and calls, in all and by model. A call that is open now is not in them, and they say so."""
+        """What this attempt's calls used."""
         with self._lock:
-            calls, open_calls = list(self._calls.values()), len(self._open)
-        totals = sum((tokens for _, _, tokens in calls), Tokens())
-        return Usage(
-            requests=len(calls),
-            prompt_tokens=totals.prompt,
-            cached_prompt_tokens=totals.cached,
-            completion_tokens=totals.completion,
-            total_tokens=totals.total,
-            incomplete=open_calls > 0,
-            by_model=[_of_model(model, calls) for model in sorted({model for _, model, _ in calls})],
-        )
+            return self._calls.usage()
 
     def tasks(self, redact: Callable[[str], str], ended: bool) -> list[TaskRecord]:
         """The crew's tasks, in their order. A task that is running when all ends is pending: it has no
@@ -156,25 +145,14 @@ class Ledger:
             return [self._record(task, redact, ended) for task in self._tasks.values()]
 
     def _record(self, task: Task, redact: Callable[[str], str], ended: bool) -> TaskRecord:
-        tokens = sum((tokens for key, _, tokens in self._calls.values() if key == task.key), Tokens())
+        if task.restored is not None:
+            return task.restored
         return TaskRecord(
             name=redact(task.name),
             agent=redact(task.agent),
             state=TaskState.PENDING if ended and task.state is TaskState.RUNNING else task.state,
             start_time=timestamp(task.start) if task.start else None,
             completion_time=timestamp(task.end) if task.end else None,
-            total_tokens=tokens.total,
+            total_tokens=self._calls.of_task(task.key).total,
             preview=preview(redact(task.answer)),
         )
-
-
-def _of_model(model: str, calls: list[tuple[str, str, Tokens]]) -> ModelUsage:
-    own = [tokens for _, name, tokens in calls if name == model]
-    total = sum(own, Tokens())
-    return ModelUsage(
-        model=model,
-        requests=len(own),
-        prompt_tokens=total.prompt,
-        cached_prompt_tokens=total.cached,
-        completion_tokens=total.completion,
-    )

@@ -6,10 +6,15 @@ from typing import Any
 from crewai.context import get_current_task_id
 from crewai.events.types.llm_events import LLMCallCompletedEvent, LLMCallFailedEvent, LLMCallStartedEvent
 from crewai.events.types.task_events import TaskCompletedEvent, TaskFailedEvent, TaskStartedEvent
+from crewai.hooks.dispatch import HookAborted
 
-from crewrun_runner.ledger import Ledger, Tokens
+from crewrun_runner.calls import Tokens
+from crewrun_runner.ledger import Ledger
 from crewrun_runner.settings import Prepared
 from crewrun_runner.streams import Log, timestamp
+
+#: What the crew's hook says when it prevents a call.
+STOPPED = "the run ends"
 
 
 class Listener:
@@ -43,6 +48,8 @@ class Listener:
         self._task_line("task_completed", event)
 
     def _task_failed(self, _: Any, event: Any) -> None:
+        if (event.error_type, event.error) == (HookAborted, STOPPED):
+            return  # we prevented its next call: it has no result, and has not failed
         self._ledger.task_ended(str(event.task_id), event.timestamp, error=event.error)
         error = event.error_type.__name__ if event.error_type else None
         self._task_line("task_failed", event, level="error", error=error)

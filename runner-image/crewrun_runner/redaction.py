@@ -40,15 +40,27 @@ class Redactor:
     a model may answer with half a surrogate pair, and no record may be lost to that."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        spellings: set[str] = set()
-        for value in values:
-            for part in {value, value.strip(), *value.splitlines()}:
-                if len(part) >= _SHORTEST:
-                    spellings |= {part, json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1]}
-                    spellings |= {quote(part), quote(part, safe="")}
-        longest_first = sorted(spellings, key=lambda text: (-len(text), text))
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._values = set(values)
+        self._pattern = _pattern(self._values)
+
+    def learn(self, value: str) -> None:
+        """One more, which was not known at the start."""
+        if value not in self._values:
+            self._values = {*self._values, value}
+            self._pattern = _pattern(self._values)
 
     def __call__(self, text: str) -> str:
         text = text.encode(errors="replace").decode()
-        return self._pattern.sub(MASK, text) if self._pattern else text
+        pattern = self._pattern
+        return pattern.sub(MASK, text) if pattern else text
+
+
+def _pattern(values: Iterable[str]) -> re.Pattern[str] | None:
+    spellings: set[str] = set()
+    for value in values:
+        for part in {value, value.strip(), *value.splitlines()}:
+            if len(part) >= _SHORTEST:
+                spellings |= {part, json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1]}
+                spellings |= {quote(part), quote(part, safe="")}
+    longest_first = sorted(spellings, key=lambda text: (-len(text), text))
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None

@@ -2,46 +2,72 @@
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
 
-from crewrun_runner import definition, failures, settings
+from crewrun_api import names
+from crewrun_runner import checkpoint, definition, failures, settings
+from crewrun_runner.checkpoint import FinishedTask, Unusable
 from crewrun_runner.ending import Ending
 from crewrun_runner.exceptions import chain
 from crewrun_runner.failures import Place
-from crewrun_runner.payload import Payload
+from crewrun_runner.ledger import Ledger
+from crewrun_runner.payload import Execution, Payload
 from crewrun_runner.record import End
+from crewrun_runner.redaction import Redactor
 from crewrun_runner.refusal import Refusal
 from crewrun_runner.streams import Log
+from crewrun_runner.unkept import Unkept
 
-#: How long a failed attempt waits for LLM calls of parallel tasks that are still answered, seconds.
-PATIENCE_SECONDS = 10.0
+if TYPE_CHECKING:
+    from crewrun_runner.crew import LoadedCrew
 
 
-def attempt(payload: Payload, ending: Ending, log: Log) -> End:
+def attempt(payload: Payload, me: Execution, ending: Ending, redact: Redactor, log: Log) -> End:
     """Run the crew once."""
     crew_document = payload.spec.definition
     defaults = crew_document.get("inputs")
     inputs = {**(defaults if isinstance(defaults, dict) else {}), **payload.inputs}
+    progress = ending.progress
     try:
         definition.check(crew_document, inputs, installed)
         prepared = settings.apply(payload.spec, crew_document, os.environ)
+        keys = checkpoint.keys(os.environ)
     except Refusal as error:
         return End.failed(failures.loading(error))
+    finished = _finished(me, keys, progress.ledger, log)
     from crewrun_runner.crew import LoadedCrew  # imports crewai; what goes wrong in that is not the crew's fault
 
+    load = partial(LoadedCrew, prepared, inputs, progress.ledger, log, progress.before_call, attempt=me.attempt)
     try:
-        crew = LoadedCrew(prepared, inputs, ending.ledger, log)
+        try:
+            crew = load(finished=finished)
+        except Unusable as error:
+            _refuse(error, progress.ledger, log)
+            crew = load(finished=[])
     except Exception as error:
         return End.failed(failures.loading(error))
-    ending.settle = crew.settle
+    ending.crew = crew
     log("crew_loaded", tasks=crew.task_count, agents=crew.agent_count)
+    if first := progress.ledger.resumed_from:
+        log("run_resumed", task=first.name)
+    progress.changed(urgent=False)
+    if progress.reporter is not None:
+        pack = partial(checkpoint.pack, me.run_uid, os.environ[names.ENV_DIGEST], keys=keys, redact=redact)
+        progress.reporter.start(Unkept(crew.finished_tasks, crew.task_count, pack, log))
+    return _kickoff(crew, ending)
+
+
+def _kickoff(crew: "LoadedCrew", ending: Ending) -> End:
     try:
         return End.success(crew.kickoff())
     except (Exception, SystemExit) as error:  # a tool that calls sys.exit() has failed like any other
         crew.stop_calls()
-        crew.wait_for_calls(PATIENCE_SECONDS)
+        crew.wait_for_calls(ending.limits.patience)
         crew.settle()
-        return End.failed(failures.running(error, _place(error, ending), datetime.now(UTC)))
+        return End.failed(failures.running(error, _place(error, ending.progress.ledger), datetime.now(UTC)))
 
 
 def installed(module: str) -> bool:
@@ -49,8 +75,23 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _place(error: BaseException, ending: Ending) -> Place:
-    task = ending.ledger.culprit(str(error))
+def _finished(me: Execution, keys: Sequence[bytes], ledger: Ledger, log: Log) -> list[FinishedTask]:
+    """What earlier attempts finished, as far as it can be used."""
+    try:
+        data = checkpoint.read(os.environ)
+        return [] if data is None else checkpoint.unpack(data, me.run_uid, os.environ[names.ENV_DIGEST], keys)
+    except Unusable as error:
+        _refuse(error, ledger, log)
+        return []
+
+
+def _refuse(error: Unusable, ledger: Ledger, log: Log) -> None:
+    ledger.checkpoint_refused = str(error)
+    log("checkpoint_refused", level="warning", message=str(error))
+
+
+def _place(error: BaseException, ledger: Ledger) -> Place:
+    task = ledger.culprit(str(error))
     if task is None:
         return Place()
     in_llm_call = any(str(link) in text for link in chain(error) for text in task.llm_errors)

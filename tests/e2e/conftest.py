@@ -6,6 +6,7 @@ other test uses, so that the ledger of the shared scripted LLM tells its calls f
 
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,22 @@ class Space:
     @property
     def calls(self) -> list[Document]:
         return self.llm.calls(self.key)
+
+    def await_calls(self, count: int, seconds: int = 90) -> None:
+        """Until the model has been asked so often; a ledger offers nothing to watch."""
+        deadline = time.monotonic() + seconds
+        while (asked := len(self.calls)) < count:
+            assert time.monotonic() < deadline, f"{asked} calls after {seconds} s, and not {count}"
+            time.sleep(0.2)
+
+    def await_log(self, event: str) -> None:
+        """Until the one runner has written this line; it may go on running."""
+        log = ["logs", "-f", "-l", "app.kubernetes.io/component=runner", "--tail=-1"]
+        with self.kube.following(*log) as lines:
+            for line in lines:
+                if f'"event": "{event}"' in line:
+                    return
+        raise AssertionError(f"the runner did not say {event}")
 
 
 @pytest.fixture(scope="session")

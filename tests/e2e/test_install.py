@@ -28,6 +28,8 @@ def test_the_operator_has_the_rights_it_uses_and_no_other(kube: Kube) -> None:
         *(("jobs", verb) for verb in ("get", "list", "watch", "create", "delete")),
         *(("pods", verb) for verb in ("list", "watch", "delete")),
         ("events", "create"),
+        *(("configmaps", verb) for verb in ("get", "create", "update")),
+        ("tokenreviews", "create"),
     }
     assert rights == want_rights
 
@@ -53,6 +55,8 @@ def test_a_runner_pod_is_restricted_and_has_no_api_token(own: Space) -> None:
     (container,) = pod["spec"]["containers"]
     security = container["securityContext"]
     assert pod["spec"]["automountServiceAccountToken"] is False
-    assert not [volume for volume in pod["spec"]["volumes"] if "projected" in volume]
+    (projected,) = [volume["projected"]["sources"] for volume in pod["spec"]["volumes"] if "projected" in volume]
+    tokens = [source["serviceAccountToken"]["audience"] for source in projected if "serviceAccountToken" in source]
+    assert tokens == ["crewrun.dev"], "one token, which opens nothing but the operator's endpoint"
     assert (security["readOnlyRootFilesystem"], security["capabilities"]["drop"]) == (True, ["ALL"])
     assert pod["spec"]["securityContext"]["runAsNonRoot"] is True

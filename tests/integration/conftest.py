@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.kube import Kube
 from tests.support.operator import Operator
+from tests.support.stand_in import make_certificates
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -45,9 +46,25 @@ def kube(tmp_path_factory: pytest.TempPathFactory, audit_log: Path) -> Iterator[
 
 
 @pytest.fixture(scope="session")
-def operator(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(kube.kubeconfig, tmp_path_factory.mktemp("operator") / "operator.log") as running:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def operator(kube: Kube, certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    log = tmp_path_factory.mktemp("operator") / "operator.log"
+    with Operator(kube.kubeconfig, log, **takes_reports(certificates)) as running:
         yield running
+
+
+def takes_reports(certificates: Path, port: int = 0) -> dict[str, str]:
+    """The settings of an operator that takes reports on loopback."""
+    return {
+        "CREWRUN_REPORTS_URL": f"https://localhost:{port}",
+        "CREWRUN_REPORTS_HOST": "127.0.0.1",
+        "CREWRUN_REPORTS_PORT": str(port),
+        "CREWRUN_TLS_DIR": str(certificates),
+    }
 
 
 @pytest.fixture

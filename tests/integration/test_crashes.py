@@ -1,19 +1,35 @@
 """The operator is killed before and after each of its writes; the next life goes on. Each run ends as without
 the crash, with the same number of Jobs, and nothing is left over."""
 
+import base64
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from devcluster.ports import take_ports
+from tests.integration.conftest import takes_reports
 from tests.support.kube import Document, Kube, crew, phase, run
 from tests.support.lives import Lives
+from tests.support.stand_in import StandIn
 
 #: More than any scenario writes: a scenario that never stops writing must not keep the test going.
 MOST_WRITES = 20
 AT_ONCE = 3
+OUTPUT = "x" * 50 * 1024
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a scenario plays."""
+
+    space: Kube
+    port: int
+    certificates: Path
 
 
 @dataclass(frozen=True)
@@ -24,28 +40,74 @@ class Scenario:
     want_phase: str | None  # None: the run is deleted
     want_jobs: tuple[int, ...]
     spec: Document
-    steps: Callable[[Kube], None] = lambda _: None
+    steps: Callable[[Stage], None] = lambda _: None
+    lives_on: bool = False  # kwok does not end a Pod whose end was reported
 
 
-def cancel_when_running(space: Kube) -> None:
-    space.await_phase("r", "Running")
-    space.kubectl("patch", "crewrun", "r", "--type=merge", "-p", '{"spec":{"cancel":true}}')
+def change(space: Kube, **spec: Any) -> None:
+    space.kubectl("patch", "crewrun", "r", "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
+def cancel_when_running(stage: Stage) -> None:
+    stage.space.await_phase("r", "Running")
+    change(stage.space, cancel=True)
+
+
+def suspend_when_running(stage: Stage) -> None:
+    stage.space.await_phase("r", "Running")
+    change(stage.space, suspend=True)
+    stage.space.await_phase("r", "Suspended")
+
+
+def suspend_and_resume(stage: Stage) -> None:
+    suspend_when_running(stage)
+    change(stage.space, suspend=False)
+
+
+def suspend_and_cancel(stage: Stage) -> None:
+    suspend_when_running(stage)
+    change(stage.space, cancel=True)
+
+
+def rerun_after_the_end(stage: Stage) -> None:
+    stage.space.await_end("r")
+    change(stage.space, rerun="again")
+    stage.space.await_run("r", lambda its: its["status"]["attemptCount"] == 2)
+
+
+def report_a_large_output(stage: Stage) -> None:
+    """What a runner was told is kept is kept: it sends each thing until it has a 200, and no more after that."""
+    runner = StandIn.of(stage.space, "r", stage.port, stage.certificates)
+    assert runner.insist(runner.report(1, checkpoint=b"finished")).status == 200
+    (kept,) = [each for each in stage.space.items("configmaps") if each["metadata"]["name"].endswith("-checkpoint")]
+    assert base64.b64decode(kept["binaryData"]["checkpoint"]) == b"finished"
+    assert runner.insist(runner.report(2, output=OUTPUT)).status == 200
+    ended = stage.space.await_end("r")
+    output = ended["status"]["output"]
+    assert (output["truncated"], output["bytes"]) == (False, len(OUTPUT))
+    assert stage.space.get("configmap", output["configMap"])["data"]["output"] == OUTPUT
 
 
 # A deleted run's Job goes with it, when the garbage collector gets to it.
 SCENARIOS = {
+    "success": Scenario("fine", "Succeeded", (1,), {}),
     "retry": Scenario("fails-once", "Succeeded", (2,), {"retry": {"backoff": {"initialSeconds": 0}}}),
     "cancel": Scenario("never-ends", "Cancelled", (1,), {}, cancel_when_running),
+    "suspend": Scenario("never-ends", "Cancelled", (1,), {}, suspend_and_cancel),
+    "resume": Scenario("second-ends", "Succeeded", (2,), {}, suspend_and_resume),
+    "rerun": Scenario("fine", "Succeeded", (2,), {}, rerun_after_the_end),
+    "reports": Scenario("never-ends", "Succeeded", (1,), {}, report_a_large_output, lives_on=True),
     "ttl": Scenario("fine", None, (0, 1), {"ttlSecondsAfterFinished": 1}),
 }
 
 
-def crashes(kube: Kube, scenario: Scenario, namespace: str, log: Path, crash: str) -> bool:
+def crashes(kube: Kube, certificates: Path, scenario: Scenario, namespace: str, log: Path, crash: str) -> bool:
     """Go through the scenario with that crash; False when the operator wrote less than that."""
     space = kube.within(namespace)
     space.apply(crew(scenario.crew), run("r", scenario.crew, **scenario.spec))
-    with Lives(kube.kubeconfig, namespace, log, crash) as lives:
-        scenario.steps(space)
+    port = take_ports(["reports"])["reports"]
+    with Lives(kube.kubeconfig, namespace, log, crash, **takes_reports(certificates, port)) as lives:
+        scenario.steps(Stage(space, port, certificates))
         if scenario.want_phase is None:
             space.kubectl("wait", "crewrun/r", "--for=delete", "--timeout=60s")
         else:
@@ -53,17 +115,20 @@ def crashes(kube: Kube, scenario: Scenario, namespace: str, log: Path, crash: st
             assert phase(ended) == scenario.want_phase, f"{crash}: {ended['status']}"
             assert ended["status"]["attemptCount"] in scenario.want_jobs, f"{crash}: {ended['status']}"
     assert len(space.items("jobs")) in scenario.want_jobs, crash
-    alive = [pod for pod in space.items("pods") if pod["status"].get("phase") not in ("Succeeded", "Failed")]
-    assert [pod for pod in alive if "deletionTimestamp" not in pod["metadata"]] == [], crash
+    if not scenario.lives_on:
+        alive = [pod for pod in space.items("pods") if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+        assert [pod for pod in alive if "deletionTimestamp" not in pod["metadata"]] == [], crash
     return lives.crashed
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_run_ends_as_without_the_crash_at_every_write(kube: Kube, tmp_path: Path, name: str, when: str) -> None:
+def test_a_run_ends_as_without_the_crash_at_every_write(
+    kube: Kube, certificates: Path, tmp_path: Path, name: str, when: str
+) -> None:
     def at(number: int) -> bool:
-        log = tmp_path / f"{number}.log"
-        return crashes(kube, SCENARIOS[name], f"crash-{name}-{when}-{number}", log, f"{when}:{number}")
+        log, namespace = tmp_path / f"{number}.log", f"crash-{name}-{when}-{number}"
+        return crashes(kube, certificates, SCENARIOS[name], namespace, log, f"{when}:{number}")
 
     points = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:

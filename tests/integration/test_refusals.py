@@ -63,8 +63,6 @@ REFUSED = {
         'unknown field "spec.secrets[0].value"',
     ),
     "a queue": (changed(RUN, "default", "spec", "queue"), 'spec.queue: Invalid value: "object": not supported yet'),
-    "a suspended run": (changed(RUN, True, "spec", "suspend"), "not supported yet"),
-    "a rerun": (changed(RUN, "again", "spec", "rerun"), "not supported yet"),
     "a budget": (changed(RUN, {"maxTokens": 1}, "spec", "budget"), "not supported yet"),
     "a fallback model": (changed(PROFILE, {"fallbackModels": ["a/b"]}, "spec", "llm"), "not supported yet"),
     "memory": (changed(PROFILE, {"enabled": True}, "spec", "memory"), "not supported yet"),

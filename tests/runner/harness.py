@@ -9,16 +9,18 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from crewrun_api import names
 from crewrun_api.outcome import OutcomeRecord, parse
+from crewrun_api.report import Snapshot, parse_snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-canary-4f1d77a09b"
+TOKEN = "projected-canary-5c02e1"
 RUN_UID, POD_UID = "0f3ab1c2-run", "pod-7d41"
 
 AGENTS: dict[str, Any] = {
@@ -36,6 +38,14 @@ def task(name: str, agent: str = "writer", **fields: Any) -> dict[str, Any]:
         "agent": agent,
         **fields,
     }
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Until it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.01)
 
 
 def crew(*tasks: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -61,6 +71,11 @@ class Finished:
         return self.record
 
     @property
+    def snapshot(self) -> Snapshot | None:
+        """What a runner that was killed left in its termination message."""
+        return parse_snapshot(self.message.decode())
+
+    @property
     def everything(self) -> str:
         return self.stdout + self.stderr + self.message.decode()
 
@@ -73,6 +88,11 @@ class Running:
     folder: Path
     start: float = field(default_factory=time.monotonic)
 
+    @property
+    def message(self) -> bytes:
+        """What stands in the termination message now."""
+        return (self.folder / "termination-log").read_bytes()
+
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
@@ -81,9 +101,8 @@ class Running:
             code = self.process.wait(timeout)
         finally:
             self.process.kill()
-        message = self.folder / "termination-log"
         stdout = (self.folder / "stdout").read_text()
-        data = message.read_bytes()
+        data = self.message
         return Finished(
             exit_code=code,
             record=parse(data.decode()),
@@ -103,6 +122,11 @@ class Runner:
         self._folder = folder
         self._base_url = base_url
 
+    def elsewhere(self, folder: Path) -> "Runner":
+        """The same for another attempt, in another folder."""
+        folder.mkdir()
+        return Runner(self._python, folder, self._base_url)
+
     def start(
         self,
         definition: Mapping[str, Any],
@@ -112,6 +136,7 @@ class Runner:
         digest: str | None = None,
         arguments: tuple[str, ...] = ("-m", "crewrun_runner"),
         llm: Mapping[str, Any] | None = None,
+        reports: str = "",
         **settings: Any,
     ) -> Running:
         model = {"model": "openai/gpt-4o", "baseURL": self._base_url, "maxRetries": 0, **(llm or {})}
@@ -124,6 +149,7 @@ class Runner:
         (self._folder / names.SPEC_FILE).write_bytes(spec)
         (self._folder / names.INPUTS_FILE).write_bytes(values)
         (self._folder / "termination-log").touch()
+        (self._folder / names.TOKEN_FILE).write_text(TOKEN)
         variables = {
             "PATH": os.environ["PATH"],
             "HOME": str(home),
@@ -136,6 +162,8 @@ class Runner:
             names.ENV_RUN_UID: RUN_UID,
             names.ENV_ATTEMPT: "2",
             names.ENV_POD_UID: POD_UID,
+            names.ENV_REPORT_URL: reports,
+            "CREWRUN_REPORT_DIR": str(self._folder),
             names.ENV_DIGEST: digest or names.payload_digest(spec, values),
         }
         with (self._folder / "stdout").open("wb") as out, (self._folder / "stderr").open("wb") as err:

@@ -8,14 +8,7 @@ import pytest
 
 from crewrun_api.reasons import ExitCode, Outcome, Reason, TaskState
 from crewrun_testing import ThreadedLLM
-from tests.runner.harness import Runner, crew, task
-
-
-def wait_for(condition: object, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.01)
+from tests.runner.harness import Runner, crew, task, wait_for
 
 
 def blocks_sigterm(pid: int) -> bool:
@@ -25,21 +18,39 @@ def blocks_sigterm(pid: int) -> bool:
     return bool(int(mask, 16) & 1 << signal.SIGTERM - 1)
 
 
-def test_sigterm_in_an_llm_call_ends_at_once_with_a_record(runner: Runner, llm: ThreadedLLM) -> None:
+def test_sigterm_in_a_hanging_llm_call_leaves_a_record_well_within_the_grace_period(
+    runner: Runner, llm: ThreadedLLM
+) -> None:
     llm.set_script({"rules": [{"match": {"user": "Do report"}, "replies": [{"text": "late", "delaySeconds": 30}]}]})
-    running = runner.start(crew(task("facts", "researcher"), task("report")))
+    running = runner.start(crew(task("facts", "researcher"), task("report")), pod={"terminationGracePeriodSeconds": 4})
     wait_for(lambda: llm.ledger.totals.calls == 2)
     told = time.monotonic()
     running.stop()
     finished = running.finish()
     end = finished.end
-    assert time.monotonic() - told < 1
+    assert 1.6 <= time.monotonic() - told < 3.5  # the call gets 40% of the time
     assert (finished.exit_code, end.outcome, end.reason) == (ExitCode.STOPPED, Outcome.STOPPED, Reason.CANCELLED)
     assert end.message == "stopped by SIGTERM before it finished"
     assert [record.state for record in end.tasks] == [TaskState.SUCCEEDED, TaskState.PENDING]
     assert (end.usage.requests, end.usage.total_tokens) == (1, llm.ledger.totals.total_tokens)
-    assert end.usage.incomplete  # the provider may bill the call that was given up
+    # The provider may bill the call that was given up.
+    assert end.usage.incomplete and end.usage.reserved_tokens > 0
     assert finished.lines[-1]["event"] == "run_stopped"
+
+
+def test_sigterm_in_an_llm_call_that_is_answered_soon_counts_it_and_makes_no_other(
+    runner: Runner, llm: ThreadedLLM
+) -> None:
+    llm.set_script({"default": {"text": "soon", "delaySeconds": 1}})
+    running = runner.start(crew(task("facts", "researcher"), task("report")))
+    wait_for(lambda: llm.ledger.totals.calls == 1)
+    running.stop()
+    end = running.finish().end
+    assert (end.outcome, end.reason) == (Outcome.STOPPED, Reason.CANCELLED)
+    assert [record.state for record in end.tasks] == [TaskState.SUCCEEDED, TaskState.PENDING]
+    assert (end.usage.requests, llm.ledger.totals.calls) == (1, 1)
+    assert (end.usage.incomplete, end.usage.reserved_tokens) == (False, 0)
+    assert end.usage.total_tokens == llm.ledger.totals.total_tokens > 0
 
 
 @pytest.mark.parametrize("moment", [0, 0.2, 0.5, 1.0])
@@ -64,7 +75,8 @@ def test_the_deadline_of_an_attempt_ends_it_in_an_llm_call(runner: Runner, llm: 
 def test_a_tool_or_library_that_exits_does_not_look_like_success(runner: Runner, llm: ThreadedLLM) -> None:
     """CrewAI's telemetry, when it is on, answers SIGTERM by exiting 0."""
     llm.set_script({"default": {"text": "late", "delaySeconds": 30}})
-    running = runner.start(crew(), env={"CREWAI_DISABLE_TELEMETRY": "false", "OTEL_SDK_DISABLED": "false"})
+    telemetry = {"CREWAI_DISABLE_TELEMETRY": "false", "OTEL_SDK_DISABLED": "false"}
+    running = runner.start(crew(), env=telemetry, pod={"terminationGracePeriodSeconds": 1})
     wait_for(lambda: llm.ledger.totals.calls == 1)
     running.stop()
     assert running.finish().exit_code == ExitCode.STOPPED

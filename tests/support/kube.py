@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,17 @@ class Kube:
         done = self.run_kubectl(*arguments, stdin=stdin)
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
+
+    @contextmanager
+    def following(self, *arguments: str) -> Iterator[Iterator[str]]:
+        """The lines that kubectl prints as time goes by."""
+        command = [self._kubectl, "--kubeconfig", str(self.kubeconfig), "-n", self.namespace, *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None
+            try:
+                yield iter(process.stdout)
+            finally:
+                process.terminate()
 
     def apply(self, *documents: Document) -> None:
         items = {"apiVersion": "v1", "kind": "List", "items": list(documents)}

@@ -23,8 +23,8 @@ _UNKNOWN = 255
 class Lives:
     """Keeps an operator running in one namespace, as a Deployment would."""
 
-    def __init__(self, kubeconfig: Path, namespace: str, log: Path, crash: str) -> None:
-        self._arguments = (str(kubeconfig), namespace, str(log))
+    def __init__(self, kubeconfig: Path, namespace: str, log: Path, crash: str, **settings: str) -> None:
+        self._arguments = (str(kubeconfig), namespace, str(log), settings)
         self._first_crash: str | None = crash
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
@@ -62,7 +62,7 @@ class Lives:
         return life
 
 
-def _operate(kubeconfig: str, namespace: str, log: str, crash: str | None) -> None:
+def _operate(kubeconfig: str, namespace: str, log: str, settings: dict[str, str], crash: str | None) -> None:
     from tests.support import crashing_operator
 
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -74,6 +74,7 @@ def _operate(kubeconfig: str, namespace: str, log: str, crash: str | None) -> No
         "CREWRUN_RUNNER_IMAGE": "localhost/crewrun-runner:dev",
         "CREWRUN_HTTP_HOST": "127.0.0.1",
         "CREWRUN_HTTP_PORT": "0",
+        **settings,
     }
     if crash is not None:
         crashing_operator.die_at(crash)

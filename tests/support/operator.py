@@ -1,5 +1,6 @@
 """The operator as a process of the test's own: started, asked, killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -42,7 +43,7 @@ class Operator:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             assert self.process.poll() is None, f"the operator ended at once: {self.log.read_text()}"
-            if (url := self._url()) and self._ok(f"{url}/readyz"):
+            if (url := self.url) and self._ok(f"{url}/readyz"):
                 return self
             time.sleep(0.05)  # a process that starts offers nothing to wait for but its port
         raise AssertionError(f"the operator is not ready after {_START_SECONDS} s: {self.log.read_text()}")
@@ -63,11 +64,26 @@ class Operator:
             except subprocess.TimeoutExpired:
                 self.kill()
 
-    def _url(self) -> str | None:
-        """Where the operator serves: it says so in its first log line."""
+    @property
+    def url(self) -> str | None:
+        """Where the operator serves probes and metrics: it says so in its first log line."""
+        return self._said("started", "probes")
+
+    @property
+    def reports_port(self) -> int:
+        """Where it takes reports."""
+        return int(self._said("takes reports", "port") or 0)
+
+    def metric(self, name: str) -> float:
+        """The value of a metric that has no labels, or with them in its name."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as response:
+            lines = response.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} "))
+
+    def _said(self, event: str, field: str) -> str | None:
         for line in self.log.read_text().splitlines():
-            if '"probes"' in line:
-                return line.split('"probes": "', 1)[1].split('"', 1)[0]
+            if f'"event": "{event}"' in line:
+                return str(json.loads(line)[field])
         return None
 
     @staticmethod

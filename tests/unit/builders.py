@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from crewrun_api import names
 from crewrun_api.outcome import ModelUsage, OutcomeRecord, OutputRecord, TaskRecord, Usage, encode
-from crewrun_api.reasons import ExitCode, Outcome, Reason, TaskState
+from crewrun_api.reasons import ConditionType, ExitCode, Outcome, Reason, TaskState
+from crewrun_api.report import OutputFile, Report, Snapshot, Upload
 from crewrun_api.run import RunStatus
 from crewrun_operator.decide import decide
 from crewrun_operator.job import build_job
@@ -33,6 +35,16 @@ DEFINITION: dict[str, Any] = {
         {"name": "report", "description": "Write.", "expected_output": "A page.", "agent": "writer"},
     ],
 }
+
+
+def as_it_was(status: RunStatus) -> RunStatus:
+    """The status without what says nothing but that an edit of the spec was seen."""
+    conditions = [
+        each.model_copy(update={"observed_generation": 0})
+        for each in status.conditions
+        if each.type != ConditionType.SPEC_CHANGED
+    ]
+    return status.model_copy(update={"observed_generation": 0, "conditions": conditions, "rerun": None})
 
 
 def pod_uid(attempt: int, execution: int = 1) -> str:
@@ -213,6 +225,36 @@ class RecordBuilder:
         return encode(self.build()).decode()
 
 
+class ReportBuilder:
+    """A report of the first attempt, from the middle of its first task."""
+
+    def __init__(self, attempt: int = 1, sequence: int = 1, execution: int = 1) -> None:
+        self._snapshot: dict[str, Any] = {
+            "run_uid": RUN_UID,
+            "attempt": attempt,
+            "pod_uid": pod_uid(attempt, execution),
+            "sequence": sequence,
+            "tasks": [TaskRecord(name="facts", agent="Writer", state=TaskState.RUNNING)],
+            "tasks_total": 2,
+        }
+        self._parts: dict[str, Any] = {}
+
+    def with_(self, **values: Any) -> Self:
+        self._snapshot.update(values)
+        return self
+
+    def checkpoint(self, data: bytes = b"finished tasks") -> Self:
+        self._parts["checkpoint"] = Upload.of(data)
+        return self
+
+    def outcome(self, record: RecordBuilder, *files: OutputFile) -> Self:
+        self._parts.update(outcome=record.build(), files=list(files))
+        return self
+
+    def build(self) -> Report:
+        return Report(snapshot=Snapshot(**self._snapshot), **self._parts)
+
+
 def a_usage(tokens: int = 100, model: str = "openai/gpt-4o") -> Usage:
     return Usage(
         requests=1,
@@ -238,6 +280,7 @@ class Scene:
         self.now = NOON
         self._version = 100
         self.made: list[str] = []  # names of the Jobs that were made, in order
+        self.saved: list[Mapping[str, Any]] = []  # the ConfigMaps that were written, in order
         self.deleted: list[str] = []  # names of the Pods and Jobs that plans asked to delete
         self._jobs: dict[int, dict[str, Any]] = {}  # the Jobs as they stand, by attempt
         self.store.put_crew(crew or CrewBuilder().build())
@@ -289,6 +332,11 @@ class Scene:
         self.store.drop_pod(pod.at(self._next()).build())
         return self
 
+    def report(self, report: ReportBuilder) -> Self:
+        """A runner says something of itself."""
+        self.store.put_report(report.build(), self.now)
+        return self
+
     def job_gone(self, attempt: int) -> Self:
         self.store.drop_job(self._job(attempt).build())
         return self
@@ -312,10 +360,16 @@ class Scene:
 
     def carry_out(self, plan: Plan, *, without_job: bool = False) -> Self:
         """What `apply` does, the answers of the API server included; `without_job` is a crash after the status."""
+        if plan.save is not None:
+            self.saved.append(plan.save.manifest)
+            self.store.saved(
+                self.run["metadata"]["uid"], plan.save.manifest["metadata"]["name"], plan.save.checkpoint_of
+            )
         if plan.status is not None:
             run = self.run
             run["status"] = as_document(plan.status)
-            self._put_run(run)
+            run["metadata"]["resourceVersion"] = str(self._next())
+            self.store.written(run, self.now)
         if plan.start is not None and not without_job:
             payload = plan.start.payload or self._payload_of(plan.start.number - 1)
             name = names.job_name(self.run["metadata"]["name"], self.run["metadata"]["uid"], plan.start.number)
@@ -350,7 +404,9 @@ class Scene:
         """Decide and carry out until nothing new is planned; the last plan."""
         for _ in range(10):
             plan = self.decide()
-            quiet = not (plan.start or plan.confirm) and (plan.status is None or plan.status == self.status)
+            quiet = not (plan.start or plan.confirm or plan.save) and (
+                plan.status is None or plan.status == self.status
+            )
             self.carry_out(plan)
             if quiet:
                 return plan
@@ -362,8 +418,9 @@ class Scene:
         return job.at(self._next())
 
     def _payload_of(self, attempt: int) -> Payload:
-        annotations = self._jobs[attempt]["spec"]["template"]["metadata"]["annotations"]
-        return Payload(annotations[names.ANNOTATION_SPEC], annotations[names.ANNOTATION_INPUTS])
+        job = self._jobs[attempt]
+        its = {**job["metadata"]["annotations"], **job["spec"]["template"]["metadata"]["annotations"]}
+        return Payload(its[names.ANNOTATION_SPEC], its[names.ANNOTATION_INPUTS], its[names.ANNOTATION_SETTINGS])
 
     def _put_run(self, run: dict[str, Any]) -> None:
         run["metadata"]["resourceVersion"] = str(self._next())

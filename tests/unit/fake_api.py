@@ -47,6 +47,10 @@ class FakeApi:
         self.reads.append(path)
         return copy.deepcopy(self._found(path))
 
+    async def find(self, path: str) -> Document | None:
+        self.reads.append(path)
+        return copy.deepcopy(self.objects.get(path))
+
     async def pages(self, path: str, **query: str) -> AsyncIterator[Document]:
         self.reads.append(path)
         wanted = dict(pair.split("=") for pair in query.get("labelSelector", "").split(",") if pair)
@@ -72,6 +76,13 @@ class FakeApi:
             return self.put(its, body)
 
         return self._write("POST", path, work)
+
+    async def replace(self, path: str, body: Document) -> Document:
+        def work() -> Document:
+            self._found(path)
+            return self.put(path, body)
+
+        return self._write("PUT", path, work)
 
     async def merge_patch(self, path: str, body: Document) -> Document:
         def work() -> Document:

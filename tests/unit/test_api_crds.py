@@ -110,7 +110,7 @@ def test_definitions_and_inputs_take_every_document() -> None:
         ("crewruns.yaml.spec", "has(self.crewRef) != has(self.crew)"),
         ("crewruns.yaml.spec.crew", ".filter(source, source).size() == 1"),
         ("crewprofiles.yaml.spec.secrets[]", "has(self.mountPath) && has(self.secretName)"),
-        ("crewruns.yaml.spec", "!has(self.suspend) || !self.suspend"),
+        ("crewruns.yaml.spec", "!has(self.priority) || self.priority == 0"),
         ("crewruns.yaml.spec", "!has(self.queue)"),
         ("crewprofiles.yaml.spec.llm", "!has(self.fallbackModels) || size(self.fallbackModels) == 0"),
     ],
@@ -127,7 +127,7 @@ def test_a_field_that_comes_later_is_refused_with_those_words() -> None:
         for rule in node.get("x-kubernetes-validations", [])
         if rule["message"] == "not supported yet"
     }
-    assert {"crews.yaml.spec.configMap", "crewruns.yaml.spec.rerun", "crewprofiles.yaml.spec.budget"} <= later
+    assert {"crews.yaml.spec.configMap", "crewruns.yaml.spec.queue", "crewprofiles.yaml.spec.budget"} <= later
     described = {path for path, node in NODES if "Not supported yet" in node.get("description", "")}
     assert described == later, "what is said and what is done"
 

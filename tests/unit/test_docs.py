@@ -7,7 +7,7 @@ from crewrun_api.reasons import AcceptedReason, ExitCode, Reason
 from crewrun_operator.retry import TABLE, Next
 
 REASONS = (Path(__file__).parents[2] / "docs/reference/reasons.md").read_text()
-SAID = {Next.RETRY: "yes", Next.FAIL: "no", Next.DISRUPTED: "disruption"}
+SAID = {Next.RETRY: "yes", Next.FAIL: "no", Next.DISRUPTED: "disruption", Next.AGAIN: "uncounted"}
 
 
 def rows(heading: str) -> dict[str, list[str]]:

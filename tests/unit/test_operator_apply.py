@@ -60,7 +60,7 @@ class Operator:
 
     async def step(self) -> bool:
         observed = self.observe()
-        return await self.applier.apply(observed.run, decide(observed, self.now))
+        return await self.applier.apply(observed.run, decide(observed, self.now), self.now)
 
     async def settle(self) -> None:
         for _ in range(10):
@@ -321,7 +321,7 @@ def test_a_live_look_reads_one_job_and_the_pods_of_its_attempt() -> None:
             api.put(f"{paths.pods('team-a')}/other-{number}", PodBuilder(number).running().build())
         operator = Operator(cluster())
         operator.applier._api = api  # type: ignore[assignment]
-        assert await operator.applier.apply(operator.observe().run, Plan(confirm=1))
+        assert await operator.applier.apply(operator.observe().run, Plan(confirm=1), NOON)
         assert api.reads[-2:] == [JOB, paths.pods("team-a")]
         observed = operator.observe()
         assert [pod.id.attempt for pod in observed.pods] == [1]
@@ -336,7 +336,7 @@ def test_a_live_look_does_not_see_a_job_of_somebody_else() -> None:
         api.put(JOB, job_of("somebody-else"))
         operator = Operator(cluster())
         operator.applier._api = api  # type: ignore[assignment]
-        await operator.applier.apply(operator.observe().run, Plan(confirm=1))
+        await operator.applier.apply(operator.observe().run, Plan(confirm=1), NOON)
         assert (operator.observe().jobs, operator.observe().confirmed) == ({}, {1: 0})
 
     tell(story)
@@ -360,7 +360,7 @@ def test_an_execution_is_stopped_if_it_is_still_that_one(stop: Stop, want_write:
             api.put(path, {"metadata": {"name": "n", "uid": uid, "ownerReferences": []}})
         operator = Operator(cluster())
         operator.applier._api = api  # type: ignore[assignment]
-        await operator.applier.apply(operator.observe().run, Plan(stop=stop))
+        await operator.applier.apply(operator.observe().run, Plan(stop=stop), NOON)
         assert api.writes == [want_write]
         assert (path in api.objects) is (there == "another" and stop.pod is not None)
 
@@ -373,10 +373,10 @@ def test_a_run_is_deleted_only_if_it_is_the_same() -> None:
         operator = Operator(api)
         old = operator.observe().run
         api.put(RUN, RunBuilder().metadata(uid="made-again").build())
-        await operator.applier.apply(old, Plan(delete_run=True))
+        await operator.applier.apply(old, Plan(delete_run=True), NOON)
         assert RUN in api.objects
         operator = Operator(api)
-        await operator.applier.apply(operator.observe().run, Plan(delete_run=True))
+        await operator.applier.apply(operator.observe().run, Plan(delete_run=True), NOON)
         assert RUN not in api.objects
 
     tell(story)
@@ -387,7 +387,7 @@ def test_deleting_a_run_takes_its_jobs_along() -> None:
         api = cluster()
         operator = Operator(api)
         await operator.settle()
-        await operator.applier.apply(operator.observe().run, Plan(delete_run=True))
+        await operator.applier.apply(operator.observe().run, Plan(delete_run=True), NOON)
         assert jobs_on(api) == []
 
     tell(story)
@@ -399,7 +399,7 @@ def test_an_event_that_cannot_be_posted_stops_nothing() -> None:
         operator = Operator(api)
         api.refuse[paths.events("team-a")] = ApiError(403, "Forbidden", "no")
         notice = Notice("Warning", "AttemptFailed", "m")
-        assert await operator.applier.apply(operator.observe().run, Plan(notices=(notice,), confirm=1))
+        assert await operator.applier.apply(operator.observe().run, Plan(notices=(notice,), confirm=1), NOON)
 
     tell(story)
 
@@ -411,7 +411,7 @@ def test_the_same_event_has_the_same_name_and_a_valid_one() -> None:
         run = RunBuilder().metadata(name=name).build()
         operator = Operator(api)
         for message in ("one", "one", "m" * 3000):
-            await operator.applier.apply(run, Plan(notices=(Notice("Warning", "AttemptFailed", message),)))
+            await operator.applier.apply(run, Plan(notices=(Notice("Warning", "AttemptFailed", message),)), NOON)
         events = list(api.objects.values())
         assert len(events) == 2
         assert all(len(event["metadata"]["name"]) <= 253 and len(event["message"]) <= 1024 for event in events)
@@ -438,8 +438,8 @@ def test_a_plan_without_news_writes_nothing() -> None:
         api = cluster()
         operator = Operator(api)
         status = settle(RunStatus(), Phase.PENDING, "R", "m", NOON, 1)
-        await operator.applier.apply(operator.observe().run, Plan(status=status))
-        await operator.applier.apply(operator.observe().run, Plan(status=status))
+        await operator.applier.apply(operator.observe().run, Plan(status=status), NOON)
+        await operator.applier.apply(operator.observe().run, Plan(status=status), NOON)
         assert api.writes == [STATUS]
 
     tell(story)

@@ -10,7 +10,16 @@ from crewrun_api.run import RunStatus
 from crewrun_operator.observed import Plan
 from crewrun_operator.status import condition
 from crewrun_operator.times import parse, stamp
-from tests.unit.builders import NOON, CrewBuilder, PodBuilder, RecordBuilder, RunBuilder, Scene, pod_uid
+from tests.unit.builders import (
+    NOON,
+    CrewBuilder,
+    PodBuilder,
+    RecordBuilder,
+    RunBuilder,
+    Scene,
+    as_it_was,
+    pod_uid,
+)
 
 SUCCESS = RecordBuilder().text()
 
@@ -306,7 +315,8 @@ def test_an_ended_run_is_not_cancelled(text: str) -> None:
     scene.pod(PodBuilder().ended(0, text)).settle()
     before = scene.status
     cancelled_by(scene)
-    assert scene.status == before
+    assert as_it_was(scene.status) == as_it_was(before)
+    assert scene.status.observed_generation == 2, "the edit was seen, which is all"
 
 
 # time

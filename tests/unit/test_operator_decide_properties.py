@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from crewrun_api.reasons import Outcome, Phase, Reason
 from crewrun_api.run import AttemptStatus, RunStatus
 from crewrun_operator.decide import decide
-from crewrun_operator.observed import Observed, Plan, Refusal
+from crewrun_operator.observed import Observed, Plan, Refusal, Reported
 from crewrun_operator.status import settle
 from crewrun_operator.store import Store
 from crewrun_operator.times import parse, stamp
@@ -22,9 +22,11 @@ from tests.unit.builders import (
     PodBuilder,
     ProfileBuilder,
     RecordBuilder,
+    ReportBuilder,
     RunBuilder,
     Scene,
     a_payload,
+    as_it_was,
 )
 
 PAYLOAD = a_payload()
@@ -56,6 +58,26 @@ def pods(draw: st.DrawFn, attempt: int | None = None) -> PodBuilder:
     if draw(st.booleans()):
         pod.disrupted(draw(st.sampled_from(["EvictionByEvictionAPI", "New"])))
     return pod
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> Reported:
+    """What a runner told lately, or a while ago."""
+    attempt = draw(st.integers(1, 3))
+    report = ReportBuilder(attempt, draw(st.integers(1, 9)), draw(st.integers(1, 2)))
+    if draw(st.booleans()):
+        report.checkpoint()
+    match draw(st.sampled_from(["goes on", "succeeded", "failed", "stopped", "suspended"])):
+        case "succeeded":
+            report.outcome(RecordBuilder(attempt))
+        case "failed":
+            report.outcome(RecordBuilder(attempt).failed(draw(st.sampled_from(Reason))))
+        case "stopped":
+            report.outcome(RecordBuilder(attempt).stopped())
+        case "suspended":
+            report.outcome(RecordBuilder(attempt).stopped(Reason.SUSPENDED))
+    received = NOON - timedelta(seconds=draw(st.sampled_from([0, 5, 3600])))
+    return Reported(report.build(), received, kept=draw(st.integers(0, 9)))
 
 
 @st.composite
@@ -99,6 +121,7 @@ def statuses(draw: st.DrawFn) -> RunStatus:
 @st.composite
 def observations(draw: st.DrawFn) -> Observed:
     run = RunBuilder().status(draw(statuses()))
+    run.spec(suspend=draw(st.booleans()), rerun=draw(st.sampled_from([None, None, "again"])))
     run.spec(cancel=draw(st.booleans()), **draw(st.fixed_dictionaries({}, optional={
         "timeoutSeconds": st.integers(1, 7200),
         "ttlSecondsAfterFinished": st.integers(0, 7200),
@@ -127,6 +150,8 @@ def observations(draw: st.DrawFn) -> Observed:
                 max_size=1,
             )
         ),
+        reports={each.report.snapshot.pod_uid: each for each in draw(st.lists(reports(), max_size=2))},
+        written_at=draw(st.none() | st.sampled_from([NOON, NOON - timedelta(minutes=1)])),
         defaults=DEFAULTS,
     )
 
@@ -151,7 +176,9 @@ def test_every_observation_has_a_plan_that_breaks_no_promise(observed: Observed)
     status = plan.status or before
 
     if before.phase is not None and before.phase.ended:
-        assert plan.status is None and plan.start is None, "an ended run stays as it is"
+        again = observed.run["spec"]["rerun"] not in (None, before.rerun)
+        assert again or plan.start is None, "an ended run stays as it is"
+        assert again or as_it_was(status) == as_it_was(before)
         return
     assert len(open_attempts(status)) <= 1, "one attempt at a time"
     assert status.attempt_count - before.attempt_count in (0, 1)
@@ -174,7 +201,8 @@ def test_every_observation_has_a_plan_that_breaks_no_promise(observed: Observed)
             or plan.confirm_sources
             or plan.again_at
             or open_attempts(status)
-            or status.phase is Phase.PENDING
+            or plan.save
+            or status.phase in (Phase.PENDING, Phase.SUSPENDED)
         )
         assert waits_for, f"nothing would ever happen to this run again: {plan}"
     if plan.again_at is not None and not (plan.status and plan.status.phase is Phase.BACKING_OFF):
@@ -188,18 +216,21 @@ def test_a_plan_that_was_carried_out_is_not_planned_again(observed: Observed) ->
     told = after(observed, plan)
     if plan.status is not None and plan.status.next_attempt_time is not None:
         assume(parse(plan.status.next_attempt_time) > NOON)  # else the next attempt is due already
+        assume(not observed.run["spec"]["suspend"])  # its end comes first, and only then it is suspended
     if plan.start is not None:  # of an attempt that is just recorded nothing can be known yet
         known = {*observed.jobs, *observed.refusals, *observed.confirmed, *(pod.id.attempt for pod in observed.pods)}
         assume(plan.start.number not in known)
     again = decide(told, NOON)
     assert again.status in (None, RunStatus.model_validate(told.run["status"]))
     assert again.start is None or plan.start is None, "its Job is made once"
+    assert again.save is None or plan.save is not None, "and what is kept is kept once"
 
 
 EVENTS = (
     ["decide"] * 6
     + ["fails"] * 3
     + ["pass"] * 2
+    + ["suspend", "suspend", "resume", "resume", "reports", "reports"]
     + ["pass long", "cancel", "crew", "restart", "pod", "pod gone", "job gone", "job ends"]
 )
 
@@ -220,10 +251,10 @@ def test_no_history_starts_too_much_or_leaves_an_end(data: st.DataObject, retry:
         status = scene.status
         assert len(open_attempts(status)) <= 1
         assert status.attempt_count >= before.attempt_count
-        assert status.attempt_count - status.disruptions <= retry["maxAttempts"]
+        assert status.counted_attempts <= retry["maxAttempts"]
         assert status.disruptions <= retry["maxDisruptions"] + 1
         if before.phase is not None and before.phase.ended:
-            assert status == before
+            assert as_it_was(status) == as_it_was(before)
         assert len(set(scene.made)) <= status.attempt_count, "no Job without its attempt in the status"
 
 
@@ -240,6 +271,10 @@ def _happens(scene: Scene, event: str, data: st.DataObject) -> None:
             scene.later(data.draw(st.integers(20, 2000)))
         case "cancel":
             scene.edit(cancel=True)
+        case "suspend":
+            scene.edit(suspend=True)
+        case "resume":
+            scene.edit(suspend=False)
         case "crew":
             scene.edit_crew()
         case "restart":
@@ -247,6 +282,9 @@ def _happens(scene: Scene, event: str, data: st.DataObject) -> None:
         case "fails" if attempt in jobs_seen:
             scene.pod(PodBuilder(attempt).ended(30, RecordBuilder(attempt).failed().text(), at=scene.now))
             scene.carry_out(scene.decide()).later(2)
+        case "reports" if attempt in jobs_seen:
+            report = data.draw(reports()).report
+            scene.store.put_report(report.model_copy(update={"outcome": None}), scene.now)
         case "pod" if attempt in jobs_seen:
             scene.pod(data.draw(pods(attempt)))
         case "pod gone" if attempt in jobs_seen:

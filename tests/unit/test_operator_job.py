@@ -171,14 +171,15 @@ def test_variables_may_come_from_elsewhere() -> None:
     ("settings", "want_deadline"),
     [
         pytest.param({}, None, id="no limit"),
-        pytest.param({"attemptTimeoutSeconds": 100}, 100 + 600 + 30 + 60, id="with the other limits' defaults"),
+        pytest.param({"attemptTimeoutSeconds": 100}, 100 + 600 + 30 + 300 + 60, id="with the other limits' defaults"),
         pytest.param(
             {
                 "attemptTimeoutSeconds": 100,
                 "startDeadlineSeconds": 10,
                 "pod": {"terminationGracePeriodSeconds": 5},
+                "reportGraceSeconds": 20,
             },
-            100 + 10 + 5 + 60,
+            100 + 10 + 5 + 20 + 60,
             id="with all limits",
         ),
     ],

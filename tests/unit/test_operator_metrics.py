@@ -91,7 +91,7 @@ def test_metrics_keep_their_names_and_never_carry_a_runs() -> None:
         "crewrun_workqueue_oldest_seconds",
     ):
         assert want_name in text
-    assert "report" not in text
+    assert '"report"' not in text, "the name of that run"
 
 
 def test_a_name_in_a_spec_leads_to_no_other_path() -> None:

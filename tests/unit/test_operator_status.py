@@ -11,20 +11,22 @@ from crewrun_api.outcome import OutputRecord, TaskRecord, Usage
 from crewrun_api.reasons import ConditionType, Outcome, Phase, Reason, TaskState
 from crewrun_api.run import AttemptStatus, RunStatus
 from crewrun_operator.definition import TaskOutline
+from crewrun_operator.keep import keep_output
 from crewrun_operator.status import (
-    add_usage,
     as_document,
     bounded,
     condition,
     merge_patch,
     settle,
+    so_far,
     with_attempt,
     with_condition,
-    with_record,
+    with_sighting,
     with_tasks,
+    with_usage,
 )
 from crewrun_operator.times import stamp
-from tests.unit.builders import NOON, RecordBuilder, a_usage
+from tests.unit.builders import NOON, RecordBuilder, RunBuilder, a_usage
 from tests.unit.fake_api import merged
 
 LATER = NOON + timedelta(minutes=1)
@@ -43,6 +45,7 @@ def values(status: RunStatus) -> dict[str, str]:
         (Phase.RUNNING, "Unknown", "True", "False"),
         (Phase.BACKING_OFF, "Unknown", "True", "False"),
         (Phase.CANCELLING, "Unknown", "True", "False"),
+        (Phase.SUSPENDED, "Unknown", "False", "False"),
         (Phase.SUCCEEDED, "True", "False", "False"),
         (Phase.FAILED, "False", "False", "True"),
         (Phase.CANCELLED, "False", "False", "False"),
@@ -66,10 +69,9 @@ def test_phase_and_conditions_say_the_same(
     assert status.next_attempt_time == (None if phase.ended else stamp(LATER))
 
 
-def test_every_phase_of_this_release_is_in_the_table() -> None:
-    """A suspended run is neither reconciling nor stalled: settle has no rule for it before it exists."""
+def test_every_phase_is_in_the_table() -> None:
     (table,) = [mark for mark in test_phase_and_conditions_say_the_same.pytestmark if mark.name == "parametrize"]
-    assert {row[0] for row in table.args[1]} == set(Phase) - {Phase.SUSPENDED}
+    assert {row[0] for row in table.args[1]} == set(Phase)
 
 
 def test_a_transition_time_moves_when_the_value_does_and_not_before() -> None:
@@ -117,7 +119,9 @@ def test_an_attempt_takes_the_place_of_its_earlier_self() -> None:
 
 def test_fifty_tasks_are_kept_and_all_are_counted() -> None:
     tasks = [TaskRecord(name=f"t{n}", state=TaskState.SUCCEEDED) for n in range(60)]
-    status = with_record(RunStatus(), RecordBuilder().with_(tasks=tasks, tasks_total=60, tasks_succeeded=60).build())
+    status = with_sighting(
+        RunStatus(), RecordBuilder().with_(tasks=tasks, tasks_total=60, tasks_succeeded=60).build(), over=True
+    )
     assert (len(status.tasks), status.task_count, status.progress) == (50, 60, "60/60")
 
 
@@ -132,54 +136,58 @@ def test_fifty_tasks_are_kept_and_all_are_counted() -> None:
 def test_progress_is_finished_tasks_of_all(fields: dict[str, Any], want_progress: str) -> None:
     known = with_tasks(RunStatus(), [TaskOutline("facts", ""), TaskOutline("report", "")])
     assert known.progress == "0/2"
-    assert with_record(known, RecordBuilder().with_(**fields).build()).progress == want_progress
+    assert with_sighting(known, RecordBuilder().with_(**fields).build(), over=True).progress == want_progress
 
 
 def test_a_record_without_tasks_keeps_those_that_are_known() -> None:
-    known = with_record(RunStatus(), RecordBuilder().build())
-    assert with_record(known, RecordBuilder(attempt=2).with_(tasks=[]).build()).tasks == known.tasks
+    known = with_sighting(RunStatus(), RecordBuilder().build(), over=True)
+    assert with_sighting(known, RecordBuilder(attempt=2).with_(tasks=[]).build(), over=True).tasks == known.tasks
 
 
 def test_tasks_say_which_attempt_ran_them() -> None:
-    status = with_record(RunStatus(), RecordBuilder(attempt=3).build())
+    status = with_sighting(RunStatus(), RecordBuilder(attempt=3).build(), over=True)
     assert [(task.name, task.agent, task.attempt, task.preview) for task in status.tasks] == [
         ("facts", "Writer", 3, "Bees fly.")
     ]
 
 
-@pytest.mark.parametrize(
-    ("output", "want_truncated"),
-    [
-        pytest.param(OutputRecord.of("short"), False, id="whole"),
-        pytest.param(OutputRecord.of("short").model_copy(update={"truncated": True}), True, id="cut by the runner"),
-        pytest.param(OutputRecord.of("€" * 2000), True, id="cut here"),
-    ],
-)
-def test_an_output_that_was_cut_says_so(output: OutputRecord, want_truncated: bool) -> None:
-    status = with_record(RunStatus(), RecordBuilder().with_(output=output).build())
-    assert status.output is not None
-    assert status.output.truncated is want_truncated
-    assert len(status.output.value.encode()) <= 4096
-    assert (status.output.bytes, status.output.sha256) == (output.bytes, output.sha256)
+def used(*usages: Usage) -> Usage:
+    """What a run has used whose attempts used this."""
+    status = RunStatus()
+    for number, usage in enumerate(usages, start=1):
+        status = with_usage(with_attempt(status, attempt(number)), number, usage)
+    return status.usage or Usage()
 
 
-def test_usage_is_summed_by_model_too() -> None:
-    total = add_usage(add_usage(None, a_usage(100)), a_usage(50, "other/model"))
-    total = add_usage(total, a_usage(25).model_copy(update={"incomplete": True}))
+def test_usage_is_summed_over_attempts_by_model_too() -> None:
+    lost = a_usage(25).model_copy(update={"incomplete": True, "reserved_tokens": 700})
+    total = used(a_usage(100), a_usage(50, "other/model"), lost, Usage())
     assert (total.requests, total.prompt_tokens, total.completion_tokens, total.total_tokens) == (3, 145, 30, 175)
-    assert total.incomplete
+    assert (total.incomplete, total.reserved_tokens) == (True, 700), "what was once incomplete stays so"
     assert {each.model: (each.requests, each.prompt_tokens) for each in total.by_model} == {
         "openai/gpt-4o": (2, 105),
         "other/model": (1, 40),
     }
-    assert add_usage(total, Usage()).incomplete, "what was once incomplete stays so"
+
+
+def test_an_attempt_that_tells_more_is_not_counted_twice() -> None:
+    status = with_usage(with_attempt(RunStatus(), attempt(1)), 1, a_usage(100))
+    status = with_attempt(status, attempt(2))
+    for tokens in (10, 40, 90):
+        status = with_usage(status, 2, a_usage(tokens, "other/model"))
+    assert status.usage is not None
+    assert (status.usage.total_tokens, status.usage.requests) == (190, 2)
+    assert [each.usage and each.usage.total_tokens for each in status.attempts] == [100, 90]
+
+
+def test_an_open_call_of_a_runner_that_goes_on_is_no_gap() -> None:
+    usage = a_usage(100).model_copy(update={"incomplete": True, "reserved_tokens": 700})
+    assert so_far(usage) == a_usage(100)
 
 
 @given(st.lists(st.tuples(st.integers(0, 999), st.sampled_from("abc")), max_size=8))
 def test_the_sum_over_models_is_the_sum(parts: list[tuple[int, str]]) -> None:
-    total = Usage()
-    for tokens, model in parts:
-        total = add_usage(total, a_usage(tokens + 10, model))
+    total = used(*(a_usage(tokens + 10, model) for tokens, model in parts))
     assert total.prompt_tokens == sum(each.prompt_tokens for each in total.by_model) == sum(n for n, _ in parts)
 
 
@@ -195,7 +203,10 @@ def a_full_status(message: str, output: str) -> RunStatus:
         status = with_attempt(status, ended)
     task = TaskRecord(name="a-task", agent="An agent", state=TaskState.SUCCEEDED, preview="x" * 80)
     record = RecordBuilder(10).with_(tasks=[task] * 12, output=OutputRecord.of(output)).build()
-    status = with_record(status.model_copy(update={"usage": a_usage()}), record)
+    status = with_sighting(status.model_copy(update={"usage": a_usage()}), record, over=True)
+    assert record.output is not None
+    shown, _ = keep_output(RunBuilder().build(), record.output, [])
+    status = status.model_copy(update={"output": shown})
     for type_ in (ConditionType.ACCEPTED, ConditionType.ADMITTED):
         status = with_condition(status, type_, "True", "Valid", "the crew, its profile and the inputs fit", NOON, 1)
     return settle(status, Phase.FAILED, Reason.LLM_CONTEXT_EXCEEDED, message, NOON, 1)

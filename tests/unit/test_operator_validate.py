@@ -110,7 +110,15 @@ def inline(**crew: Any) -> RunBuilder:
         pytest.param(a_run(), [CrewBuilder().definition(inputs={"x": nested(200)})], "InvalidSpec",
                      f"{CREW}.definition.inputs.x: is nested more than 64 levels", id="definition too deep"),
         pytest.param(a_run().spec(inputs={"topic": "€" * (names.PAYLOAD_LIMIT_BYTES // 3)}), [CrewBuilder()],
-                     "TooLarge", f"{CREW}.definition: definition and inputs are ", id="too large"),
+                     "TooLarge", "spec.inputs: definition and inputs are ", id="inputs too large"),
+        pytest.param(a_run(), [CrewBuilder().definition(inputs={"x": "x" * names.PAYLOAD_LIMIT_BYTES})],
+                     "TooLarge", f"{CREW}.definition: definition and inputs are ", id="definition too large"),
+        pytest.param(a_run().spec(pod={"resources": {"limits": {"memory": "much"}}}), [CrewBuilder()], "InvalidSpec",
+                     "spec.pod.resources.limits.memory: 'much' is not a quantity", id="a quantity of the run's"),
+        pytest.param(a_run().spec(profile="production"),
+                     [CrewBuilder(), ProfileBuilder().spec(pod={"resources": {"requests": {"cpu": [1]}}})],
+                     "InvalidSpec", "CrewProfile/production: spec.pod.resources.requests.cpu: [1] is not",
+                     id="a quantity of the profile's"),
     ],
 )  # fmt: skip
 def test_a_run_that_cannot_start_is_refused_with_the_path(

@@ -4,8 +4,10 @@ import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from crewrun_api.outcome import TaskRecord
 from crewrun_api.reasons import TaskState
-from crewrun_runner.ledger import Ledger, Task, Tokens
+from crewrun_runner.calls import Tokens
+from crewrun_runner.ledger import Ledger, Task
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Step = Callable[[Ledger], None]
@@ -63,6 +65,62 @@ def test_usage_says_that_a_call_is_still_open() -> None:
     assert (made.usage().incomplete, made.calls_in_flight) == (True, 1)
     STEPS[2](made)
     assert (made.usage().incomplete, made.calls_in_flight) == (False, 0)
+
+
+def reserved(*steps: Step) -> tuple[int, bool, int]:
+    made = ledger(*steps)
+    return made.usage().reserved_tokens, made.usage().incomplete, made.calls_in_flight
+
+
+RESERVE: Step = lambda it: it.reserve("1", 500)  # noqa: E731
+RESERVE_OTHER: Step = lambda it: it.reserve("2", 70)  # noqa: E731
+BEGIN: Step = lambda it: it.call_started("a")  # noqa: E731
+FAIL: Step = lambda it: it.call_failed("a", "1", "gpt", "500")  # noqa: E731
+
+
+def test_a_reservation_stands_from_before_a_call_until_its_first_end() -> None:
+    assert reserved(RESERVE) == (500, True, 1)
+    assert reserved(RESERVE, BEGIN) == (500, True, 1)
+    assert reserved(RESERVE, RESERVE_OTHER, BEGIN) == (570, True, 2)
+    assert reserved(RESERVE, BEGIN, STEPS[2]) == (0, False, 0)
+    assert reserved(RESERVE, STEPS[2], BEGIN) == (0, False, 0)  # events come in any order
+    assert reserved(RESERVE, RESERVE_OTHER, BEGIN, STEPS[2]) == (70, True, 1)
+    assert reserved(RESERVE, BEGIN, FAIL, RESERVE, FAIL) == (500, True, 1)  # a failed call is told of twice
+
+
+def test_a_call_that_never_begins_leaves_no_reservation() -> None:
+    assert reserved(RESERVE, lambda it: it.release("1")) == (0, False, 0)
+    assert reserved(RESERVE, lambda it: it.task_ended("1", at(1))) == (0, False, 0)
+    assert reserved(lambda it: it.release("1")) == (0, False, 0)
+    assert reserved(lambda it: it.reserve("1", 10**30))[0] == 10**9
+
+
+def test_each_change_is_told_and_whether_a_task_ended() -> None:
+    told: list[bool] = []
+    made = ledger()
+    made.changed = told.append
+    for step in STEPS:
+        step(made)
+    assert told == [False, False, True, False, False]  # not the event that a call has begun: that is known before
+
+
+def test_what_an_earlier_attempt_finished_stays_as_it_says() -> None:
+    stored = TaskRecord(
+        name="facts",
+        agent="R",
+        state=TaskState.SUCCEEDED,
+        start_time="s",
+        completion_time="c",
+        total_tokens=99,
+        preview="Ten facts",
+        attempt=1,
+    )
+    made = ledger(lambda it: it.restore({"1": stored}), *STEPS)
+    assert made.tasks(str, ended=True)[0] == stored
+    assert made.usage().total_tokens == 110  # this attempt's calls alone
+    assert made.resumed_from is not None and made.resumed_from.name == "report"
+    assert ledger().resumed_from is None
+    assert ledger(lambda it: it.restore({"1": stored, "2": stored})).resumed_from is None
 
 
 def test_usage_is_kept_apart_by_model_and_counts_work_of_no_known_task() -> None:

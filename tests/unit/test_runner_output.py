@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from crewrun_api.outcome import encode, parse
-from crewrun_api.reasons import ExitCode, Outcome, OutputFormat, Reason
+from crewrun_api.outcome import TaskRecord, encode, parse
+from crewrun_api.reasons import ExitCode, Outcome, OutputFormat, Reason, TaskState
 from crewrun_runner import absent
 from crewrun_runner.failures import Failure
 from crewrun_runner.ledger import Ledger, Task
@@ -56,6 +56,13 @@ def test_every_line_of_a_private_key_is_secret_and_short_values_are_not() -> Non
     redact = Redactor(["first-line\nsecond-line", "on", ""])
     assert redact("second-line on first-line") == f"{MASK} on {MASK}"
     assert Redactor()("plain") == "plain"
+
+
+def test_a_secret_that_is_learnt_later_is_found_from_then_on() -> None:
+    redact = Redactor(["first-one"])
+    redact.learn("second-one")
+    redact.learn("second-one")
+    assert redact("first-one second-one") == f"{MASK} {MASK}"
 
 
 def test_the_longest_secret_is_replaced_first() -> None:
@@ -117,6 +124,17 @@ def test_a_record_of_success_holds_the_answer_and_no_secret() -> None:
     assert record.output is not None and record.output.format is OutputFormat.JSON
     assert b"sk-123456" not in encode(record)
     assert parse(encode(record).decode()) == record
+
+
+def test_a_record_says_where_the_attempt_began() -> None:
+    ledger = Ledger()
+    ledger.expect([Task("1", "facts"), Task("2", "report")])
+    ledger.restore({"1": TaskRecord(name="facts", state=TaskState.SUCCEEDED, attempt=1)})
+    ledger.checkpoint_refused = "the one of sk-123456 is damaged"
+    record = build(EXECUTION, End.stopped("SIGTERM"), ledger, START, START, Redactor(["sk-123456"]))
+    assert (record.tasks_total, record.tasks_succeeded, record.resumed_from_task) == (2, 1, "report")
+    assert [task.attempt for task in record.tasks] == [1, None]
+    assert record.checkpoint_refused == "the one of [redacted] is damaged"
 
 
 ENDS: list[tuple[End, Outcome, Reason, ExitCode]] = [

@@ -18,3 +18,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "crewrun.image" -}}
 {{ .image.repository }}:{{ .image.tag | default .appVersion }}
 {{- end }}
+
+{{- define "crewrun.tlsSecret" -}}
+{{ .Values.reports.tlsSecretName | default (printf "%s-tls" (include "crewrun.name" .)) }}
+{{- end }}

@@ -1,0 +1,79 @@
+"""Where reports come in: taken into the store, worked by their run's one worker, answered when they are kept."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from crewrun_api.report import INTERVAL_SECONDS, Action, Answer, Report
+from crewrun_operator import answers, clock
+from crewrun_operator.state import State
+from crewrun_operator.store import Key, Store
+from crewrun_operator.views import Identity
+from crewrun_operator.workqueue import WorkQueue
+
+#: How long a runner waits for what it sent to be stored before it is asked to send it again.
+_KEEP_SECONDS = 20.0
+#: When more runners report than this, each reports less often.
+_REPORTS_PER_SECOND = 250
+_TRY_AGAIN = Answer(action=Action.CONTINUE, message="not stored yet; send it again")
+
+
+class Inbox:
+    """Takes reports; a worker that has worked a run tells it so."""
+
+    def __init__(self, store: Store, queue: WorkQueue[Key]) -> None:
+        self._store, self._queue = store, queue
+        self._waiting: defaultdict[Key, set[asyncio.Event]] = defaultdict(set)
+
+    def known(self, pod_uid: str) -> Identity | None:
+        """Which execution this Pod is; None when the watch has not told of it yet."""
+        return self._store.execution(pod_uid)
+
+    def worked(self, key: Key) -> None:
+        """This run was decided about: what waited for it may be kept now."""
+        for event in self._waiting.get(key, ()):
+            event.set()
+
+    async def take(self, key: Key, report: Report, received: datetime) -> tuple[int, Answer]:
+        """Keep the report; the HTTP status and the answer, once all that must not be lost is stored."""
+        code, answer = self._answer(key, report)
+        if code != answers.OK:
+            return code, answer
+        if not self._store.put_report(report, received):
+            return answers.NO_LONGER, answers.SUPERSEDED
+        with self._worked(key) as event:
+            self._queue.add(key)
+            try:
+                async with asyncio.timeout(_KEEP_SECONDS):
+                    while not self._kept(key, report):
+                        event.clear()
+                        await event.wait()
+            except TimeoutError:
+                return 503, _TRY_AGAIN
+        return self._answer(key, report)
+
+    def _answer(self, key: Key, report: Report) -> tuple[int, Answer]:
+        state = self._state(key)
+        interval = max(INTERVAL_SECONDS, self._store.reporting / _REPORTS_PER_SECOND)
+        return answers.answer(state, report, interval) if state else (answers.GONE, answers.NO_RUN)
+
+    def _kept(self, key: Key, report: Report) -> bool:
+        state = self._state(key)
+        return state is None or answers.kept(state, report)
+
+    def _state(self, key: Key) -> State | None:
+        observed = self._store.observe(key)
+        return State(observed, clock.now()) if observed else None
+
+    @contextmanager
+    def _worked(self, key: Key) -> Iterator[asyncio.Event]:
+        event = asyncio.Event()
+        self._waiting[key].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[key].discard(event)
+            if not self._waiting[key]:
+                del self._waiting[key]

@@ -1,0 +1,131 @@
+"""An attempt that is not over: stop it, or show where it stands. Purely computational."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from crewrun_api.reasons import ConditionType, Phase, Reason
+from crewrun_api.run import AttemptStatus, RunStatus
+from crewrun_operator.conclude import refused_checkpoint
+from crewrun_operator.diagnose import Waiting
+from crewrun_operator.finish import StopRequest, out_of_time_at, start_deadline_at
+from crewrun_operator.observed import Plan, Reported, Stop
+from crewrun_operator.state import State
+from crewrun_operator.status import condition, so_far, with_attempt, with_sighting, with_usage
+from crewrun_operator.times import earliest, parse, stamp
+from crewrun_operator.views import PodView
+
+#: A change that is mere progress is written at most this soon after the attempt was recorded, so that a
+#: run that is over in a moment costs no write for having been Running; and this soon after the last write.
+_PROGRESS_AFTER = timedelta(seconds=1)
+#: A start that takes longer than this is told of, even if nobody knows what is wrong.
+_SLOW_AFTER = timedelta(seconds=10)
+#: A runner that has reported this recently is told to stop by the answer to its next report.
+_LISTENS = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Ongoing:
+    """An open attempt and what is known of it."""
+
+    attempt: AttemptStatus
+    pod: PodView | None
+    reported: Reported | None
+    holdup: Waiting | None  # why its runner does not run yet
+    stop: StopRequest | None
+
+
+def show(state: State, going: Ongoing) -> Plan:
+    """Stop the attempt, or show where it stands; and come back at the next deadline."""
+    plan = _stop(state, going) if going.stop else _progress(state, going)
+    notices = refused_checkpoint(state, seen(going.attempt, going.pod, going.reported))
+    return replace(plan, notices=notices) if plan.status else plan
+
+
+def seen(attempt: AttemptStatus, pod: PodView | None, reported: Reported | None) -> AttemptStatus:
+    """The attempt with the execution that was found. From then on no other Pod may speak for it."""
+    started = (pod.started_at if pod else None) or (reported.received_at if reported else None)
+    if pod is not None and started is not None and attempt.pod_uid is None:
+        update = {"pod": pod.id.name, "pod_uid": pod.id.uid, "running_time": stamp(started)}
+        attempt = attempt.model_copy(update=update)
+    if reported is None:
+        return attempt
+    told = reported.report.snapshot
+    return attempt.model_copy(
+        update={"resumed_from_task": told.resumed_from_task, "checkpoint_refused": told.checkpoint_refused or None}
+    )
+
+
+def node_lost_at(state: State, pod: PodView | None, reported: Reported | None) -> datetime | None:
+    """When a node that does not answer is given up; None while it does."""
+    if pod is None or pod.over or pod.lost_since is None:
+        return None
+    heard = max(pod.lost_since, reported.received_at) if reported else pod.lost_since
+    return heard + timedelta(seconds=state.settings.node_lost_seconds)
+
+
+def _stop(state: State, going: Ongoing) -> Plan:
+    """Told by the answer to its next report; one that does not listen, or does not obey, by deleting its Pod."""
+    assert going.stop is not None
+    stop, pod, reported = going.stop, going.pod, going.reported
+    attempt = seen(going.attempt, pod, reported)
+    since = parse(attempt.stop_time) if attempt.stop_time else state.now
+    attempt = attempt.model_copy(update={"stop_time": stamp(since)})
+    phase = Phase.RUNNING if stop.reason is Reason.SUSPENDED else Phase.CANCELLING
+    status = _with_progress(with_attempt(state.status, attempt), attempt, reported)
+    status = state.settled(status, phase, stop.reason, f"{stop.message}; stopping the runner")
+    if reported is not None and reported.received_at >= since - _LISTENS:
+        due = since + timedelta(seconds=state.settings.grace_seconds)
+        if due > state.now:
+            return Plan(status=status, again_at=due)
+    action = None
+    if pod is None or not (pod.deleting or pod.gone):
+        action = Stop(attempt.job, pod.id.name if pod else None, pod.id.uid if pod else None)
+    return Plan(status=status, stop=action, again_at=node_lost_at(state, pod, reported))
+
+
+def _progress(state: State, going: Ongoing) -> Plan:
+    attempt, holdup = seen(going.attempt, going.pod, going.reported), going.holdup
+    status = _with_progress(with_attempt(state.status, attempt), attempt, going.reported)
+    if holdup is None:
+        status = state.settled(status, Phase.RUNNING, Phase.RUNNING, f"attempt {attempt.number} is running")
+    elif holdup.known:
+        status = state.settled(status, Phase.STARTING, holdup.reason, holdup.message)
+    elif not _younger(state, attempt, _SLOW_AFTER):
+        status = state.settled(status, Phase.STARTING, Phase.STARTING, holdup.message)
+    again_at = earliest(
+        out_of_time_at(state),
+        start_deadline_at(state) if holdup else None,
+        _younger(state, attempt, _SLOW_AFTER) if holdup else None,
+        node_lost_at(state, going.pod, going.reported),
+    )
+    if (later := _not_before(state, attempt)) and _mere_progress(status):
+        return Plan(again_at=earliest(later, again_at) if status != state.status else again_at)
+    return Plan(status=status, again_at=again_at)
+
+
+def _with_progress(status: RunStatus, attempt: AttemptStatus, reported: Reported | None) -> RunStatus:
+    if reported is None:
+        return status
+    snapshot = reported.report.snapshot
+    return with_sighting(with_usage(status, attempt.number, so_far(snapshot.usage)), snapshot, over=False)
+
+
+def _not_before(state: State, attempt: AttemptStatus) -> datetime | None:
+    """Until when mere progress waits to be written; None when it may be."""
+    begun, written = attempt.start_time, state.observed.written_at
+    due = [moment + _PROGRESS_AFTER for moment in (parse(begun) if begun else None, written) if moment]
+    return max((moment for moment in due if moment > state.now), default=None)
+
+
+def _younger(state: State, attempt: AttemptStatus, age: timedelta) -> datetime | None:
+    """When the attempt reaches this age; None if it has."""
+    if attempt.start_time is None:
+        return None
+    due = parse(attempt.start_time) + age
+    return due if due > state.now else None
+
+
+def _mere_progress(status: RunStatus) -> bool:
+    """Whether the status tells nothing that somebody has to act on."""
+    told = condition(status, ConditionType.SUCCEEDED)
+    return told is not None and told.reason in (Phase.STARTING, Phase.RUNNING)
