@@ -117,8 +117,9 @@ class Controller:
             key = await self.queue.get()
             try:
                 with self._metrics.reconcile.time():
-                    await self._reconcile(key)
-                self._errors.pop(key, None)
+                    only_looked = await self._reconcile(key)
+                if not only_looked:  # a look is no success: what failed before it is still to be done
+                    self._errors.pop(key, None)
             except ApiError as error:
                 self._try_again(key, error, conflict=error.code == _CONFLICT)
             except Exception as error:  # one run must never end the work on all others
@@ -129,11 +130,12 @@ class Controller:
                 self.inbox.worked(key)
             await asyncio.sleep(0)  # a decision without news awaits nothing: watches and probes need their turn
 
-    async def _reconcile(self, key: Key) -> None:
+    async def _reconcile(self, key: Key) -> bool:
+        """Decide and apply; True when nothing was done but to ask the API server something."""
         observed = self._store.observe(key)
         if observed is None:
             self.queue.forget(key)
-            return
+            return False
         now = clock.now()
         plan = decide(observed, now)
         if await self._applier.apply(observed.run, plan, now):
@@ -142,6 +144,7 @@ class Controller:
             self.queue.add_after(key, (plan.again_at - clock.now()).total_seconds())
         else:
             self.queue.forget(key)
+        return plan.confirm is not None or plan.confirm_sources
 
     def _try_again(self, key: Key, error: Exception, *, conflict: bool) -> None:
         """After a conflict the newer state is on the way; after anything else wait ever longer."""

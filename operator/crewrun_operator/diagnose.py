@@ -109,7 +109,7 @@ def by_record(record: OutcomeRecord, at: datetime | None) -> Verdict:
 
 
 def _by_disruption(pod: PodView, job: JobView | None, run_uid: str) -> Verdict | None:
-    if not (disruption := _disruption(pod)):
+    if not (disruption := _disruption(pod, job)):
         return None
     return _failed(pod, *disruption)
 
@@ -175,7 +175,7 @@ def _by_job(job: JobView) -> Verdict:
     )
 
 
-def _disruption(pod: PodView) -> tuple[Reason, str] | None:
+def _disruption(pod: PodView, job: JobView | None) -> tuple[Reason, str] | None:
     """Who interrupted the runner, if somebody did."""
     if pod.disruption is not None:
         reason, message = pod.disruption
@@ -183,6 +183,8 @@ def _disruption(pod: PodView) -> tuple[Reason, str] | None:
     if pod.reason in ("Evicted", "Preempting"):
         return Reason.EVICTED, f"Pod {pod.id.name} was evicted: {pod.message}"
     killed = pod.terminated is None or pod.terminated.exit_code in _KILLED
+    if (pod.deleting or pod.gone) and killed and (job is None or job.deleting):
+        return Reason.JOB_DELETED, f"the Job of Pod {pod.id.name} was deleted, and the Pod with it"
     if (pod.deleting or pod.gone) and killed:
         return Reason.POD_DELETED, f"Pod {pod.id.name} was deleted"
     return None

@@ -37,7 +37,11 @@ def follow(state: State) -> Plan | None:
         if not job.finished:
             message = f"Pod {attempt.pod} is gone, and its outcome record with it"
             return conclude(state, attempt, Verdict(Outcome.FAILED, Reason.POD_DELETED, message), stop)
-    if verdict := diagnose(pod, job, state.uid) or _lost(state, pod, reported):
+    if verdict := diagnose(pod, job, state.uid):
+        return conclude(state, seen(attempt, pod, reported), verdict, stop)
+    if verdict := _lost(state, pod, reported):
+        if not _confirmed(state, attempt.number, job):  # its watch may be what is silent
+            return Plan(confirm=attempt.number)
         return conclude(state, seen(attempt, pod, reported), verdict, stop)
     return show(state, Ongoing(attempt, pod, reported, holdup, stop))
 
@@ -73,8 +77,9 @@ def _without_job(state: State, attempt: AttemptStatus, stop: StopRequest | None)
     if attempt.pod_uid is not None:
         message = f"Job {attempt.job} was deleted, and its Pod with it"
         return conclude(state, attempt, Verdict(Outcome.FAILED, Reason.JOB_DELETED, message), stop)
-    if stop is not None:
-        verdict = Verdict(Outcome.STOPPED, stop.reason, "stopped before its Job was made", ran=False)
+    if stop is not None or attempt.stop_time is not None:  # perhaps nobody wants it to stop any more
+        reason = stop.reason if stop else Reason.SUSPENDED
+        verdict = Verdict(Outcome.STOPPED, reason, "stopped before its Pod was made", ran=False)
         return conclude(state, attempt, verdict, stop)
     return _make_job(state, attempt)
 

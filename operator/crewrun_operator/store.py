@@ -158,8 +158,11 @@ class Store:
     def _put_pod(self, pod: PodView) -> list[Key]:
         pods = self._states[pod.id.run_uid].pods
         old = pods.get(pod.id.uid)
-        if old is not None and (old.gone or (old.id.version >= pod.id.version and not pod.gone)):
+        if old is not None and old.id.version >= pod.id.version and not (pod.gone and not old.gone):
             return []
+        if old is not None and old.gone:  # a list has shown that it is gone; what its watch tells late is its end
+            pod = pod.as_gone()
+        self._states[pod.id.run_uid].confirmed.pop(pod.id.attempt, None)
         key = (pod.id.namespace, pod.id.run)
         run = self.runs.get(key)
         ended = run is not None and run["metadata"]["uid"] == pod.id.run_uid and _ended(run)
@@ -205,6 +208,10 @@ class Store:
     def refuse(self, run_uid: str, attempt: int, refusal: Refusal) -> None:
         """Remember that the API server did not take the Job of this attempt."""
         self._states[run_uid].refusals[attempt] = refusal
+
+    def doubt(self, run_uid: str, attempt: int) -> None:
+        """What was looked up about this attempt may no longer be so."""
+        self._states[run_uid].confirmed.pop(attempt, None)
 
     def confirm(
         self, run_uid: str, attempt: int, job: Manifest | None, pods: Iterable[Manifest], list_version: int

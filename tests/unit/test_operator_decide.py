@@ -442,7 +442,7 @@ def test_a_job_that_is_found_again_is_not_made_again() -> None:
 def test_a_job_that_was_deleted_with_its_runner_is_a_disruption() -> None:
     scene = running()
     scene.job_gone(1).pod_gone(PodBuilder().running()).settle()
-    assert attempts(scene) == [(1, "Failed", "PodDeleted")]
+    assert attempts(scene) == [(1, "Failed", "JobDeleted")]
     assert scene.status.disruptions == 1
 
 

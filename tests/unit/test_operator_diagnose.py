@@ -23,7 +23,15 @@ def verdict_of(pod: PodBuilder | None, job: JobBuilder | None = None, *, gone: b
     pod_seen = pod_view(pod.build()) if pod else None
     if pod_seen and gone:
         pod_seen = pod_seen.as_gone()
+    job = job or (JobBuilder() if pod else None)  # while nobody says otherwise a Pod has its Job
     return diagnose(pod_seen, job_view(job.build()) if job else None, RUN_UID)
+
+
+@pytest.mark.parametrize("job", [None, JobBuilder().deleting()], ids=["gone", "going"])
+def test_a_pod_that_goes_with_its_job_says_so(job: JobBuilder | None) -> None:
+    pod = pod_view(a_pod().deleting().ended(50, RecordBuilder().stopped().text()).build())
+    verdict = diagnose(pod, job_view(job.build()) if job else None, RUN_UID)
+    assert verdict is not None and verdict.reason is Reason.JOB_DELETED
 
 
 @pytest.mark.parametrize(
