@@ -8,6 +8,8 @@ from crewrun_operator.diagnose import Waiting
 from crewrun_operator.state import State
 from crewrun_operator.times import parse
 
+_REQUESTS = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.TIMED_OUT})
+
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
@@ -31,7 +33,9 @@ def stop_request(state: State, waiting: Waiting | None = None) -> StopRequest | 
         seconds = state.settings.timeout_seconds
         return StopRequest(Reason.TIMED_OUT, f"the run did not end within spec.timeoutSeconds ({seconds} s)")
     if waiting and (due := start_deadline_at(state)) and due <= state.now:
-        seconds = state.settings.start_deadline_seconds
+        attempt, seconds = state.open_attempt, state.settings.start_deadline_seconds
+        if attempt and attempt.stop_time and attempt.reason and attempt.reason not in _REQUESTS:
+            return StopRequest(attempt.reason, attempt.message or "")  # a Pod that goes no longer says what it lacks
         message = f"no runner started within spec.startDeadlineSeconds ({seconds} s): {waiting.message}"
         return StopRequest(waiting.reason, message)
     if state.suspended:

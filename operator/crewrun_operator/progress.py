@@ -69,7 +69,8 @@ def _stop(state: State, going: Ongoing) -> Plan:
     stop, pod, reported = going.stop, going.pod, going.reported
     attempt = seen(going.attempt, pod, reported)
     since = parse(attempt.stop_time) if attempt.stop_time else state.now
-    attempt = attempt.model_copy(update={"stop_time": stamp(since)})
+    why = {"stop_time": stamp(since), "reason": stop.reason, "message": stop.message}
+    attempt = attempt.model_copy(update=why)
     phase = Phase.RUNNING if stop.reason is Reason.SUSPENDED else Phase.CANCELLING
     status = _with_progress(with_attempt(state.status, attempt), attempt, reported)
     status = state.settled(status, phase, stop.reason, f"{stop.message}; stopping the runner")

@@ -6,7 +6,8 @@ it is incomplete, with a reservation that covers the difference.
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -127,17 +128,40 @@ def test_a_runner_out_of_memory_is_resumed_with_more(own: Space) -> None:
 
 def test_a_runtime_that_restarts_does_not_disturb_the_runner(own: Space) -> None:
     in_the_fourth_call(own, fourth=[{**ANSWER, "delaySeconds": 10}, ANSWER])
-    state = own.kube.kubeconfig.parent
-    layout = Layout(state.name, state)
-    record = Record.load(layout)
-    runtime = record.process("containerd") if record else None
-    assert runtime is not None, "the node is devcluster's"
-    command = Path(f"/proc/{runtime.pid}/cmdline").read_text().rstrip("\0").split("\0")
-    processes.stop([runtime])
-    processes.start("containerd", command, log=layout.state / "logs/containerd-again.log", state=layout.state)
+    with stopped(own, "containerd"):
+        pass
     ended = own.kube.await_end("r", seconds=150)
     assert (phase(ended), asked(own.calls)) == ("Succeeded", ["t1", "t2", "t3", "t4", "t5"])
     assert ended["status"]["usage"]["totalTokens"] == billed(own.calls)
+
+
+@contextmanager
+def stopped(own: Space, component: str) -> Iterator[None]:
+    """A component of the node is stopped, and started again as it was."""
+    state = own.kube.kubeconfig.parent
+    layout = Layout(state.name, state)
+    record = Record.load(layout)
+    running = record.process(component) if record else None
+    assert record is not None and running is not None, "the node is devcluster's"
+    command = Path(f"/proc/{running.pid}/cmdline").read_text().rstrip("\0").split("\0")
+    processes.stop([running])
+    try:
+        yield
+    finally:
+        again = processes.start(component, command, log=layout.logs / f"{component}-again.log", state=state)
+        record.processes = [again if each is running else each for each in record.processes]
+        record.save(layout)
+
+
+def test_a_node_that_is_lost_is_given_up_and_its_runner_no_longer_counts(own: Space) -> None:
+    """kubelet is stopped and the runner stands still: nobody hears of that node. Then it comes back, and kubelet
+    ends the runner that nobody waits for."""
+    in_the_fourth_call(own, nodeLostSeconds=5)
+    os.kill(runner_pid(own), signal.SIGSTOP)
+    with stopped(own, "kubelet"):
+        lost = own.kube.await_run("r", lambda its: its["status"]["attempts"][0].get("outcome"), seconds=150)
+        assert (lost["status"]["attempts"][0]["reason"], lost["status"]["disruptions"]) == ("NodeLost", 1)
+    check_resumed(own, "NodeLost", False)
 
 
 def test_a_suspended_run_goes_on_where_it_was(own: Space) -> None:

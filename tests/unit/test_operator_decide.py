@@ -375,6 +375,16 @@ def test_an_attempt_that_nobody_knows_the_fault_of_fails_at_the_same_deadline(po
     assert scene.deleted
 
 
+def test_a_pod_that_goes_no_longer_says_what_it_lacked_and_the_run_still_does() -> None:
+    scene = started(Scene(RunBuilder().spec(startDeadlineSeconds=60).build())).later(60)
+    scene.pod(PodBuilder().waiting("ErrImagePull", "connection refused")).settle()
+    scene.later(1).pod(PodBuilder().waiting("ContainerCreating").deleting()).settle()
+    scene.job_gone(1).pod_gone(PodBuilder().waiting("ContainerCreating").deleting()).settle()
+    assert scene.status.phase is Phase.FAILED
+    assert reason_of(scene.status) == ("False", "ImageUnavailable")
+    assert "connection refused" in (scene.status.attempts[0].message or "")
+
+
 def test_a_secret_that_appears_lets_the_attempt_go_on() -> None:
     scene = started().pod(PodBuilder().waiting("CreateContainerConfigError"))
     scene.settle()
