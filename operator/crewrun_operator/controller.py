@@ -45,8 +45,8 @@ class Controller:
         self._errors: defaultdict[Key, int] = defaultdict(int)
         self._last_event: dict[str, float] = {}
         self.queue: WorkQueue[Key] = WorkQueue()
-        self.inbox = Inbox(store, self.queue)
         self.synced = False
+        self.inbox = Inbox(store, self.queue, lambda: self.synced)
         self.last_resync = asyncio.get_running_loop().time()
         metrics.queue_depth.set_function(self.queue.__len__)
         metrics.queue_age.set_function(self.queue.oldest_wait)

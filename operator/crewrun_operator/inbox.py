@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -23,13 +23,14 @@ _TRY_AGAIN = Answer(action=Action.CONTINUE, message="not stored yet; send it aga
 class Inbox:
     """Takes reports; a worker that has worked a run tells it so."""
 
-    def __init__(self, store: Store, queue: WorkQueue[Key]) -> None:
-        self._store, self._queue = store, queue
+    def __init__(self, store: Store, queue: WorkQueue[Key], synced: Callable[[], bool] = lambda: True) -> None:
+        self._store, self._queue, self._synced = store, queue, synced
         self._waiting: defaultdict[Key, set[asyncio.Event]] = defaultdict(set)
 
     def known(self, pod_uid: str) -> Identity | None:
-        """Which execution this Pod is; None when the watch has not told of it yet."""
-        return self._store.execution(pod_uid)
+        """Which execution this Pod is; None when the watch has not told of it yet. An operator that has just
+        started knows nobody before it has listed everything: it would tell runners that their run is gone."""
+        return self._store.execution(pod_uid) if self._synced() else None
 
     def worked(self, key: Key) -> None:
         """This run was decided about: what waited for it may be kept now."""

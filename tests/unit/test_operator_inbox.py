@@ -157,5 +157,6 @@ def test_a_pod_is_known_when_the_watch_has_told_of_it() -> None:
     assert execution is not None
     assert (execution.namespace, execution.run, execution.attempt) == ("team-a", "report", 1)
     assert inbox.known("another") is None
+    assert Inbox(scene.store, WorkQueue.__new__(WorkQueue), lambda: False).known(pod_uid(1)) is None, "not listed yet"
     scene.store.drop_run(scene.run)
     assert inbox.known(pod_uid(1)) is None
