@@ -9,7 +9,7 @@ from typing import Any
 from crewrun_api import names
 from crewrun_api.kinds import CREW_SOURCE_RULE, CrewSpec, Kind, PrinterColumn, ProfileSpec
 from crewrun_api.model import Model
-from crewrun_api.run import RUN_SOURCE_RULE, RunSpec, RunStatus
+from crewrun_api.run import RUN_SOURCE_RULE, WEBHOOK_RULE, RunSpec, RunStatus
 from crewrun_api.settings import SECRET_RULE
 
 Schema = dict[str, Any]
@@ -48,6 +48,7 @@ _ONE_OF_RULES: dict[str, list[Schema]] = {
         }
     ],
     "RunSpec": [{"rule": "has(self.crewRef) != has(self.crew)", "message": RUN_SOURCE_RULE}],
+    "Webhook": [{"rule": "has(self.url) != has(self.urlFrom)", "message": WEBHOOK_RULE}],
 }
 _KEPT = (
     "description",

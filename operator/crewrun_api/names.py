@@ -28,6 +28,8 @@ ANNOTATION_RUN = f"{GROUP}/run"
 ANNOTATION_SETTINGS = f"{GROUP}/settings"
 #: On the Pod template: the certificate authorities that reports go by, as PEM.
 ANNOTATION_CA = f"{GROUP}/report-ca"
+#: On the Pod template of a webhook: what is posted, and where, as JSON.
+ANNOTATION_WEBHOOK = f"{GROUP}/webhook"
 #: On the ConfigMap of a checkpoint: the execution that it came from, and the digest of its bytes.
 ANNOTATION_ATTEMPT = f"{GROUP}/attempt"
 ANNOTATION_POD_UID = f"{GROUP}/pod-uid"
@@ -41,6 +43,7 @@ CONTAINER = "runner"
 SPEC_DIR = "/etc/crewrun"
 SPEC_FILE = "spec.json"
 INPUTS_FILE = "inputs.json"
+WEBHOOK_FILE = "webhook.json"
 #: `token` and `ca.crt`, when the operator takes reports.
 REPORT_DIR = "/var/run/crewrun/report"
 TOKEN_FILE = "token"
@@ -63,6 +66,11 @@ ENV_DIGEST = "CREWRUN_DIGEST"
 ENV_REPORT_URL = "CREWRUN_REPORT_URL"
 #: sha256 of the checkpoint to go on from, in hex; without it the attempt starts from scratch.
 ENV_CHECKPOINT_SHA256 = "CREWRUN_CHECKPOINT_SHA256"
+#: Of a webhook: its address, when a Secret holds it, and the values of its headers, with their number at the end.
+ENV_WEBHOOK_URL = "CREWRUN_URL"
+ENV_WEBHOOK_HEADER = "CREWRUN_HEADER_"
+#: The attempt that the Job of a webhook and its Pods are labelled with: it is none.
+WEBHOOK_ATTEMPT = 0
 
 #: The resolved spec and the inputs together may hold this many bytes; larger crews belong in an image.
 PAYLOAD_LIMIT_BYTES = 200 * 1024
@@ -93,6 +101,12 @@ def job_name(run: str, uid: str, attempt: int) -> str:
     dots of the run's name become dashes (the UID keeps `a.b` and `a-b` apart) and long names are cut.
     """
     suffix = f"-{short_uid(uid)}-{attempt}"
+    return shorten(run.replace(".", "-"), _LABEL_LIMIT - len(suffix) - 6) + suffix
+
+
+def webhook_job_name(run: str, uid: str, attempts: int) -> str:
+    """The Job that tells of the end that came after so many attempts; bounded as `job_name` is."""
+    suffix = f"-{short_uid(uid)}-hook-{attempts}"
     return shorten(run.replace(".", "-"), _LABEL_LIMIT - len(suffix) - 6) + suffix
 
 

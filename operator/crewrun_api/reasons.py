@@ -60,6 +60,14 @@ class OutputFormat(StrEnum):
     JSON = "JSON"
 
 
+class WebhookOutcome(StrEnum):
+    """Whether a webhook was told of the end of a run."""
+
+    PENDING = "Pending"  # its Job is being made, or tries
+    DELIVERED = "Delivered"  # it answered with a status of 200 to 299
+    FAILED = "Failed"  # it did not, and is not tried again
+
+
 class Reason(StrEnum):
     """Why an attempt or a run ended as it did."""
 

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from crewrun_api.kinds import AGE, CrewSpec, Kind, PrinterColumn
 from crewrun_api.model import Model
 from crewrun_api.outcome import Usage
-from crewrun_api.reasons import Outcome, OutputFormat, Phase, Reason, TaskState
+from crewrun_api.reasons import Outcome, OutputFormat, Phase, Reason, TaskState, WebhookOutcome
 from crewrun_api.settings import Document, KeyReference, ObjectName, Settings
 
 
@@ -31,19 +31,33 @@ class InputSource(Model):
     input: str | None = Field(default=None, description="Name of the input that secretKeyRef gives.")
 
 
+WEBHOOK_RULE = "give exactly one of url and urlFrom"
+
+
 class Webhook(Model):
     """A URL that is told about the end of a run."""
 
-    url: str = Field(pattern=r"^https?://.+$", max_length=2048, description="Where to POST.")
+    url: str | None = Field(default=None, pattern=r"^https?://.+$", max_length=2048, description="Where to POST.")
+    url_from: KeyReference | None = Field(
+        default=None, description="The Secret and key that hold the URL, for one that is itself a secret."
+    )
     headers_from: list["HeaderSource"] = Field(
         default_factory=list, max_length=16, description="Headers whose values are keys of Secrets."
     )
+
+    @model_validator(mode="after")
+    def _one_url(self) -> "Webhook":
+        if (self.url is None) == (self.url_from is None):
+            raise ValueError(WEBHOOK_RULE)
+        return self
 
 
 class HeaderSource(Model):
     """An HTTP header from a Secret."""
 
-    name: str = Field(min_length=1, max_length=128, description="Name of the header.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", min_length=1, max_length=128, description="Name of the header."
+    )
     secret_key_ref: KeyReference = Field(description="The Secret and key that hold its value.")
 
 
@@ -114,13 +128,11 @@ class RunSpec(Settings, Kind):
     )
     on_failure: Hook | None = Field(
         default=None,
-        description="What happens when the run fails. Not supported yet.",
-        json_schema_extra={"x-crewrun-later": "!has(self.onFailure.webhook)"},
+        description="What happens when the run fails; not when it is cancelled.",
     )
     on_success: Hook | None = Field(
         default=None,
-        description="What happens when the run succeeds. Not supported yet.",
-        json_schema_extra={"x-crewrun-later": "!has(self.onSuccess.webhook)"},
+        description="What happens when the run succeeds.",
     )
 
     @model_validator(mode="after")
@@ -174,7 +186,7 @@ class AttemptStatus(StatusModel):
     )
     completion_time: str | None = Field(default=None, description="When it ended.")
     outcome: Outcome | None = Field(default=None, description="How it ended; unset until then.")
-    reason: Reason | None = Field(default=None, description="Why it ended so.")
+    reason: Reason | None = Field(default=None, description="Why it ended so, or is to stop.")
     message: str | None = Field(default=None, description="The same, for people.")
     exit_code: int | None = Field(default=None, description="The runner's exit code.")
     usage: Usage | None = Field(default=None, description="What this attempt used.")
@@ -219,6 +231,17 @@ class OutputStatus(StatusModel):
     )
 
 
+class WebhookStatus(StatusModel):
+    """What became of the webhook of the run's end."""
+
+    job: str = Field(description="The Job that posts.")
+    outcome: WebhookOutcome = Field(description="Whether it was told.")
+    message: str = Field(default="", description="Why it was not, for people.")
+    status_code: int | None = Field(default=None, description="The HTTP status of its last answer.")
+    tries: int | None = Field(default=None, description="How often it was asked by the Pod that said so.")
+    completion_time: str | None = Field(default=None, description="When that was known.")
+
+
 class RunStatus(StatusModel):
     """What happened, and nothing else."""
 
@@ -246,6 +269,9 @@ class RunStatus(StatusModel):
     task_count: int = Field(default=0, description="Tasks of the crew.")
     usage: Usage | None = Field(default=None, description="LLM calls and tokens over all attempts.")
     output: OutputStatus | None = Field(default=None, description="The crew's result.")
+    webhook: WebhookStatus | None = Field(
+        default=None, description="What became of onSuccess.webhook or onFailure.webhook."
+    )
     suspend_time: str | None = Field(default=None, description="Since when the run is suspended.")
     suspended_seconds: int = Field(
         default=0, description="How long it was suspended before; timeoutSeconds does not count it."

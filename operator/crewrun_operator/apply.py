@@ -18,9 +18,11 @@ from crewrun_operator import paths
 from crewrun_operator.api import Api, ApiError, Document
 from crewrun_operator.attachments import Reporting
 from crewrun_operator.configmaps import ConfigMaps
+from crewrun_operator.hooks import Hooks
 from crewrun_operator.job import build_job
+from crewrun_operator.lookups import listed, payload_of
 from crewrun_operator.metrics import Metrics
-from crewrun_operator.observed import Notice, Payload, Plan, Refusal, StartAttempt, Stop
+from crewrun_operator.observed import Notice, Plan, Refusal, StartAttempt, Stop
 from crewrun_operator.status import as_document, merge_patch
 from crewrun_operator.store import Store
 from crewrun_operator.times import stamp
@@ -37,7 +39,7 @@ class Applier:
 
     def __init__(self, api: Api, store: Store, metrics: Metrics, reporting: Where = lambda: None) -> None:
         self._api, self._store, self._metrics, self._reporting = api, store, metrics, reporting
-        self._config_maps = ConfigMaps(api, store)
+        self._config_maps, self._hooks = ConfigMaps(api, store), Hooks(api, store)
 
     async def apply(self, run: Manifest, plan: Plan, now: datetime) -> bool:
         """Carry out the plan; True when something is new, so that the run is to be decided again at once.
@@ -59,6 +61,9 @@ class Applier:
         if plan.start is not None:
             await self._start(run, plan.start)
             news = True
+        if plan.start_hook is not None:
+            await self._hooks.start(run, plan.start_hook)
+            news = True
         if plan.stop is not None:
             await self._stop(run, plan.stop)
         for notice in plan.notices:
@@ -67,25 +72,18 @@ class Applier:
             await self._delete_run(run)
         if plan.confirm is not None:
             await self._confirm(run, plan.confirm)
+        if plan.confirm_hook is not None:
+            await self._hooks.confirm(run, plan.confirm_hook)
         if plan.confirm_sources:
             await self._confirm_sources(run)
-        return news or plan.confirm is not None or plan.confirm_sources
+        return news or plan.confirm is not None or plan.confirm_hook is not None or plan.confirm_sources
 
     async def _confirm_sources(self, run: Manifest) -> None:
         """Ask the API server itself about what a run is made of: its Crew by name, the profiles by list."""
         namespace, crew_name = run["metadata"]["namespace"], (run["spec"].get("crewRef") or {}).get("name")
         crew = await self._api.find(paths.custom(paths.CREWS, namespace, crew_name)) if crew_name else None
-        profiles, list_version = await self._list(paths.custom(paths.PROFILES, namespace))
+        profiles, list_version = await listed(self._api, paths.custom(paths.PROFILES, namespace))
         self._store.confirm_sources(run, crew, profiles, list_version)
-
-    async def _list(self, path: str, **query: str) -> tuple[list[Document], int]:
-        """All items, and the version that they were listed at."""
-        items: list[Document] = []
-        list_version = 0
-        async for page in self._api.pages(path, **query):
-            list_version = list_version or int(page["metadata"]["resourceVersion"])
-            items += page["items"]
-        return items, list_version
 
     async def _write_status(self, run: Manifest, status: RunStatus, now: datetime) -> Manifest:
         """Patch what differs, if the run is still as it was when it was decided about."""
@@ -112,7 +110,7 @@ class Applier:
         """Make the attempt's Job; one that cannot be made is a fact to decide by."""
         metadata = run["metadata"]
         namespace, uid = metadata["namespace"], metadata["uid"]
-        payload = start.payload or await self._payload_of(namespace, start.like or "")
+        payload = start.payload or await payload_of(self._api, namespace, start.like or "")
         if payload is None or payload.digest != run["status"]["crew"]["digest"]:
             message = "the crew, its profile or the inputs changed, and the Job that carried them is gone"
             self._store.refuse(uid, start.number, Refusal(Reason.CREW_CHANGED, message, again=False))
@@ -138,16 +136,6 @@ class Applier:
                 return
             raise
         self._store.put_job(created)
-
-    async def _payload_of(self, namespace: str, job: str) -> Payload | None:
-        document = await self._api.find(paths.jobs(namespace, job))
-        if document is None:
-            return None
-        own = document["metadata"].get("annotations") or {}
-        its = {**own, **(document["spec"]["template"]["metadata"].get("annotations") or {})}
-        if not {names.ANNOTATION_SPEC, names.ANNOTATION_INPUTS, names.ANNOTATION_SETTINGS} <= its.keys():
-            return None
-        return Payload(its[names.ANNOTATION_SPEC], its[names.ANNOTATION_INPUTS], its[names.ANNOTATION_SETTINGS])
 
     async def _adopt(self, run: Manifest, attempt: int, name: str) -> None:
         """Take the Job that is already there as ours, if its owner is this very run."""
@@ -186,7 +174,7 @@ class Applier:
         if view is None or view.owner_uid != uid:
             job = None
         selector = f"{names.LABEL_RUN_UID}={uid},{names.LABEL_ATTEMPT}={attempt}"
-        pods, list_version = await self._list(paths.pods(namespace), labelSelector=selector)
+        pods, list_version = await listed(self._api, paths.pods(namespace), labelSelector=selector)
         self._store.confirm(uid, attempt, job, pods, list_version)
 
     async def _notify(self, run: Manifest, notice: Notice, now: datetime) -> None:

@@ -16,6 +16,7 @@ from crewrun_operator.state import State
 from crewrun_operator.strays import end_strays
 from crewrun_operator.ttl import expire
 from crewrun_operator.waits import back_off, go_on, one_at_a_time, stop_before_start
+from crewrun_operator.webhook import tell
 
 Policy = Callable[[State], Plan | None]
 
@@ -29,6 +30,7 @@ POLICIES: tuple[Policy, ...] = (
     being_deleted,
     end_strays,  # no execution outlives its attempt
     run_again,  # an ended run, and somebody wants it again
+    tell,  # an ended run whose webhook has not been told
     expire,  # an ended run: nothing but its time to live
     keep_checkpoint,  # what a runner was told is kept, is kept: before its attempt can be over
     follow,  # an open attempt: is it over, does it run, must it stop?

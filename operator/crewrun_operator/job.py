@@ -14,11 +14,24 @@ from crewrun_operator.memory import grown
 from crewrun_operator.observed import Payload
 from crewrun_operator.views import Manifest
 
-_PAYLOAD_VOLUME = "crewrun-payload"
+PAYLOAD_VOLUME = "crewrun-payload"
 _TMP_VOLUME = "crewrun-tmp"
 _HOME_VOLUME = "crewrun-home"
 _SCRATCH_LIMIT = "1Gi"
 _USER = 65532
+#: What Pod Security "restricted" asks for, and a read-only root file system.
+POD_SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": _USER,
+    "runAsGroup": _USER,
+    "fsGroup": _USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 #: Added to an attempt's own limit before the Job's backstop ends it; it counts from the Job's start.
 _DEADLINE_MARGIN_SECONDS = 60
 
@@ -35,14 +48,7 @@ def build_job(
     metadata = run["metadata"]
     extras = attachments(metadata, attempt, resolved, reporting, checkpoint)
     container = _container(run, attempt, payload, resolved, extras)
-    labels = {
-        names.LABEL_RUN: names.run_label(metadata["name"]),
-        names.LABEL_RUN_UID: metadata["uid"],
-        names.LABEL_ATTEMPT: str(attempt),
-        names.LABEL_CREW: names.run_label(resolved.crew),
-        names.LABEL_MANAGED_BY: names.MANAGED_BY,
-        names.LABEL_COMPONENT: names.COMPONENT_RUNNER,
-    }
+    labels = labels_of(metadata, attempt, resolved.crew)
     run_annotation = {names.ANNOTATION_RUN: metadata["name"]}
     return {
         "apiVersion": "batch/v1",
@@ -77,6 +83,18 @@ def build_job(
     }
 
 
+def labels_of(metadata: Manifest, attempt: int, crew: str) -> dict[str, str]:
+    """The labels of a Job and its Pod."""
+    return {
+        names.LABEL_RUN: names.run_label(metadata["name"]),
+        names.LABEL_RUN_UID: metadata["uid"],
+        names.LABEL_ATTEMPT: str(attempt),
+        names.LABEL_CREW: names.run_label(crew),
+        names.LABEL_MANAGED_BY: names.MANAGED_BY,
+        names.LABEL_COMPONENT: names.COMPONENT_RUNNER,
+    }
+
+
 def _deadline(resolved: ResolvedRun) -> dict[str, int]:
     if resolved.attempt_timeout_seconds is None:
         return {}
@@ -107,13 +125,7 @@ def _pod_spec(resolved: ResolvedRun, container: dict[str, Any], extras: Attachme
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": pod.termination_grace_period_seconds,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "fsGroup": _USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": POD_SECURITY,
         "containers": [container],
         "volumes": [*_own_volumes(), *extras.volumes, *_secret_volumes(resolved.secrets), *(pod.volumes or [])],
         **{key: value for key, value in optional.items() if value},
@@ -127,7 +139,7 @@ def _container(
     kills = sum(each.get("reason") == Reason.OUT_OF_MEMORY for each in attempts)
     pod = resolved.pod
     own_mounts = [
-        {"name": _PAYLOAD_VOLUME, "mountPath": names.SPEC_DIR, "readOnly": True},
+        {"name": PAYLOAD_VOLUME, "mountPath": names.SPEC_DIR, "readOnly": True},
         {"name": _TMP_VOLUME, "mountPath": "/tmp"},
         {"name": _HOME_VOLUME, "mountPath": names.HOME_DIR},
     ]
@@ -144,11 +156,7 @@ def _container(
         "workingDir": names.HOME_DIR,
         "terminationMessagePath": names.TERMINATION_LOG,
         "terminationMessagePolicy": "File",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [*own_mounts, *extras.mounts, *secret_mounts, *(pod.volume_mounts or [])],
         **{key: value for key, value in optional.items() if value},
     }
@@ -195,12 +203,17 @@ def _own_env(metadata: Manifest, attempt: int, payload: Payload) -> list[dict[st
 
 def _own_volumes() -> list[dict[str, Any]]:
     files = {names.SPEC_FILE: names.ANNOTATION_SPEC, names.INPUTS_FILE: names.ANNOTATION_INPUTS}
-    items = [{"path": path, "fieldRef": {"fieldPath": f"metadata.annotations['{key}']"}} for path, key in files.items()]
     return [
-        {"name": _PAYLOAD_VOLUME, "downwardAPI": {"items": items}},
+        payload_volume(files),
         {"name": _TMP_VOLUME, "emptyDir": {"sizeLimit": _SCRATCH_LIMIT}},
         {"name": _HOME_VOLUME, "emptyDir": {"sizeLimit": _SCRATCH_LIMIT}},
     ]
+
+
+def payload_volume(files: dict[str, str]) -> dict[str, Any]:
+    """Annotations of the Pod as files."""
+    items = [{"path": path, "fieldRef": {"fieldPath": f"metadata.annotations['{key}']"}} for path, key in files.items()]
+    return {"name": PAYLOAD_VOLUME, "downwardAPI": {"items": items}}
 
 
 def _secret_volumes(secrets: list[SecretSource]) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ from typing import Any
 from crewrun_api import names
 from crewrun_api.reasons import Reason
 from crewrun_api.report import Report
-from crewrun_api.run import RunStatus
+from crewrun_api.run import RunStatus, Webhook
+from crewrun_api.webhook import Delivery
 from crewrun_operator.views import JobView, Manifest, PodView
 
 
@@ -39,8 +40,18 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenHook:
+    """What is known of the Job of a webhook."""
+
+    job: JobView | None = None
+    #: The version that it was looked up live with (0: no Job); None: it was not.
+    confirmed: int | None = None
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
-    """Everything known of one run, at one time."""
+    """Everything known of one run, at one time. Jobs and Pods are those of attempts, unless a name says otherwise."""
 
     run: Manifest
     crew: Manifest | None
@@ -58,6 +69,9 @@ class Observed:
     written_at: datetime | None
     #: The weakest layer: what the operator itself was set up with.
     defaults: Mapping[str, Any]
+    #: By the name of the Job: a run that is run again has one for each end.
+    hooks: Mapping[str, SeenHook] = field(default_factory=dict)
+    hook_pods: tuple[PodView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,17 @@ class StartAttempt:
     like: str | None = None
     #: Go on from a checkpoint that this attempt or a later one wrote; None: from scratch.
     checkpoint_since: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartHook:
+    """Make the Job that tells a webhook; without a payload, in a Pod like those of the Job `like`."""
+
+    job: str
+    webhook: Webhook
+    delivery: Delivery
+    payload: Payload | None
+    like: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +148,10 @@ class Plan:
     save: Save | None = None
     status: RunStatus | None = None
     start: StartAttempt | None = None
+    start_hook: StartHook | None = None
     stop: Stop | None = None
     confirm: int | None = None  # look this attempt up live and decide again
+    confirm_hook: str | None = None  # look the webhook's Job of this name up live and decide again
     confirm_sources: bool = False  # read the crew and the profiles live and decide again
     delete_run: bool = False
     notices: tuple[Notice, ...] = field(default=())

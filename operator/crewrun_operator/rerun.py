@@ -38,6 +38,7 @@ def _anew(status: RunStatus) -> RunStatus:
             "tasks",
             "task_count",
             "output",
+            "webhook",
             "suspend_time",
             "suspended_seconds",
         )

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from crewrun_api import names
 from crewrun_api.reasons import Phase
 from crewrun_api.report import Report
 from crewrun_operator import paths
-from crewrun_operator.observed import Observed, Refusal, Reported
+from crewrun_operator.observed import Observed, Refusal, Reported, SeenHook
 from crewrun_operator.views import Identity, JobView, Manifest, PodView, job_view, pod_view, trimmed, version
 
 #: A run, by namespace and name. Built here and nowhere else.
@@ -29,6 +30,7 @@ class RunState:
 
     jobs: dict[int, JobView] = field(default_factory=dict)
     pods: dict[str, PodView] = field(default_factory=dict)
+    hooks: dict[str, SeenHook] = field(default_factory=dict)  # by the name of their Job
     confirmed: dict[int, int] = field(default_factory=dict)
     refusals: dict[int, Refusal] = field(default_factory=dict)
     sources: tuple[int, ...] | None = None  # the versions of crew and profiles that were confirmed
@@ -64,7 +66,9 @@ class Store:
             profiles=self._profiles.get(namespace, {}),
             sources_confirmed=state.sources == self._source_versions(namespace, crew),
             jobs=state.jobs,
-            pods=tuple(state.pods.values()),
+            pods=tuple(pod for pod in state.pods.values() if not pod.id.of_hook),
+            hooks=state.hooks,
+            hook_pods=tuple(pod for pod in state.pods.values() if pod.id.of_hook),
             confirmed=state.confirmed,
             refusals=state.refusals,
             reports=state.reports,
@@ -81,7 +85,7 @@ class Store:
             self._forget_state(old["metadata"]["uid"])
         self.runs[key] = trimmed(manifest)
         if _ended(manifest) and (state := self._states.get(uid)):
-            state.pods = {name: pod.without_record() for name, pod in state.pods.items()}
+            state.pods = {name: _told(pod) for name, pod in state.pods.items()}
             state.reports = {}
         return [key]
 
@@ -127,11 +131,15 @@ class Store:
         if job is None or self._gone.keys() & {job.id.uid, job.id.run_uid}:
             return []
         state = self._states[job.id.run_uid]
-        old = state.jobs.get(job.id.attempt)
+        hook = state.hooks.get(job.id.name, SeenHook())
+        old = hook.job if job.id.of_hook else state.jobs.get(job.id.attempt)
         if old is not None and old.id.version >= job.id.version:
             return []
-        state.jobs[job.id.attempt] = job
-        state.refusals.pop(job.id.attempt, None)
+        if job.id.of_hook:
+            state.hooks[job.id.name] = replace(hook, job=job, refusal=None)
+        else:
+            state.jobs[job.id.attempt] = job
+            state.refusals.pop(job.id.attempt, None)
         return self._known(job.id.namespace, job.id.run)
 
     def drop_job(self, manifest: Manifest) -> list[Key]:
@@ -166,7 +174,7 @@ class Store:
         key = (pod.id.namespace, pod.id.run)
         run = self.runs.get(key)
         ended = run is not None and run["metadata"]["uid"] == pod.id.run_uid and _ended(run)
-        pods[pod.id.uid] = pod.without_record() if ended else pod
+        pods[pod.id.uid] = _told(pod) if ended else pod
         self._executions[pod.id.uid] = pod.id
         return self._known(*key)
 
@@ -209,6 +217,11 @@ class Store:
         """Remember that the API server did not take the Job of this attempt."""
         self._states[run_uid].refusals[attempt] = refusal
 
+    def refuse_hook(self, run_uid: str, job: str, refusal: Refusal) -> None:
+        """Remember that the API server did not take this Job of a webhook."""
+        hooks = self._states[run_uid].hooks
+        hooks[job] = replace(hooks.get(job, SeenHook()), refusal=refusal)
+
     def doubt(self, run_uid: str, attempt: int) -> None:
         """What was looked up about this attempt may no longer be so."""
         self._states[run_uid].confirmed.pop(attempt, None)
@@ -217,18 +230,33 @@ class Store:
         self, run_uid: str, attempt: int, job: Manifest | None, pods: Iterable[Manifest], list_version: int
     ) -> None:
         """What the API server itself said about an attempt, just now; its Pods were listed at this version."""
-        state, live = self._states[run_uid], list(pods)
+        state = self._states[run_uid]
         if job is not None:
             self.put_job(job)
         else:
             state.jobs.pop(attempt, None)
+        self._confirm_pods(state, attempt, list(pods), list_version)
+        state.confirmed[attempt] = version(job) if job is not None else 0
+
+    def confirm_hook(
+        self, run_uid: str, name: str, job: Manifest | None, pods: Iterable[Manifest], list_version: int
+    ) -> None:
+        """The same about the Job of a webhook, and the Pods of all webhooks of the run."""
+        state = self._states[run_uid]
+        if job is not None:
+            self.put_job(job)
+        hook = state.hooks.get(name, SeenHook())
+        confirmed = version(job) if job is not None else 0
+        state.hooks[name] = replace(hook, job=hook.job if job is not None else None, confirmed=confirmed)
+        self._confirm_pods(state, names.WEBHOOK_ATTEMPT, list(pods), list_version)
+
+    def _confirm_pods(self, state: RunState, attempt: int, live: list[Manifest], list_version: int) -> None:
         for pod in live:
             self.put_pod(pod)
         uids = {pod["metadata"]["uid"] for pod in live}
-        for uid, pod_ in state.pods.items():
-            if pod_.id.attempt == attempt and uid not in uids and pod_.id.version <= list_version:
-                state.pods[uid] = pod_.as_gone()
-        state.confirmed[attempt] = version(job) if job is not None else 0
+        for uid, known in state.pods.items():
+            if known.id.attempt == attempt and uid not in uids and known.id.version <= list_version:
+                state.pods[uid] = known.as_gone()
 
     def confirm_sources(
         self, run: Manifest, crew: Manifest | None, profiles: Iterable[Manifest], list_version: int
@@ -270,7 +298,8 @@ class Store:
                 drop(manifest)
         for state in self._states.values():
             if plural == paths.JOBS:
-                for job in filter(is_ghost, [*state.jobs.values()]):
+                hooks = [hook.job for hook in state.hooks.values() if hook.job]
+                for job in filter(is_ghost, [*state.jobs.values(), *hooks]):
                     found = True
                     self._forget_job(job.id)
             if plural == paths.PODS:
@@ -295,8 +324,13 @@ class Store:
 
     def _forget_job(self, job: Identity) -> None:
         self._bury(job.uid)
-        state = self._states.get(job.run_uid)
-        if state and (old := state.jobs.get(job.attempt)) and old.id.uid == job.uid:
+        if (state := self._states.get(job.run_uid)) is None:
+            return
+        if job.of_hook:
+            hook = state.hooks.get(job.name)
+            if hook and hook.job and hook.job.id.uid == job.uid:
+                del state.hooks[job.name]
+        elif (old := state.jobs.get(job.attempt)) and old.id.uid == job.uid:
             del state.jobs[job.attempt]
             state.confirmed.pop(job.attempt, None)
 
@@ -325,6 +359,11 @@ class Store:
 def key_of(manifest: Manifest) -> Key:
     """Namespace and name."""
     return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+
+
+def _told(pod: PodView) -> PodView:
+    """A Pod of a run that has ended. Its record is no longer needed, but for that of a webhook, which comes after."""
+    return pod if pod.id.of_hook else pod.without_record()
 
 
 def _stale(old: Manifest, new: Manifest) -> bool:

@@ -19,15 +19,15 @@ def expire(state: State) -> Plan | None:
     if seconds is None:
         seconds = state.settings.ttl_seconds_after_finished
     if seconds is None or state.status.completion_time is None:
-        return _stays(state)
+        return stays(state)
     expiry = parse(state.status.completion_time) + timedelta(seconds=seconds)
     if expiry <= state.now:
         return Plan(delete_run=True)
-    plan = _stays(state)
+    plan = stays(state)
     return Plan(status=plan.status, again_at=earliest(expiry, plan.again_at))
 
 
-def _stays(state: State) -> Plan:
+def stays(state: State) -> Plan:
     """As it is; but an edit of its spec has been seen, which tools that wait for it want to know."""
     told, phase = condition(state.status, ConditionType.SUCCEEDED), state.status.phase
     if state.generation == state.status.observed_generation or told is None or phase is None:

@@ -28,16 +28,22 @@ class Identity:
     run_uid: str
     attempt: int
 
+    @property
+    def of_hook(self) -> bool:
+        """Whether it tells a webhook of the run's end, and is no attempt."""
+        return self.attempt == names.WEBHOOK_ATTEMPT
+
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """The Job of one attempt."""
+    """The Job of one attempt, or of a webhook."""
 
     id: Identity
     owner_uid: str
     settings: str
     finished: str | None = None  # the reason of its condition Failed or Complete
     message: str = ""
+    succeeded: bool = False  # it is finished, and one of its Pods exited 0
     out_of_time: bool = False  # it reached activeDeadlineSeconds; `finished` follows when its Pod has ended
     deleting: bool = False
 
@@ -55,7 +61,7 @@ class Terminated:
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """One execution of an attempt."""
+    """One execution of an attempt, or of a webhook."""
 
     id: Identity
     phase: str
@@ -135,6 +141,7 @@ def job_view(manifest: Manifest) -> JobView | None:
         settings=(metadata.get("annotations") or {}).get(names.ANNOTATION_SETTINGS, ""),
         finished=(end.get("reason") or end["type"]) if end else None,
         message=end.get("message", "") if end else "",
+        succeeded=failed is None and end is not None,
         out_of_time=failing.get("reason") == "DeadlineExceeded",
         deleting="deletionTimestamp" in metadata,
     )

@@ -4,7 +4,8 @@ Its two files and its environment come from the operator (`crewrun_api.names`), 
 record in the container's termination message. Only `crew` and what it imports know crewai, and they are
 imported late: a wrong digest or a crew that cannot run costs milliseconds and no token.
 
-    payload, definition, settings, failures, ledger, calls, record, redaction: decide, without I/O
+    payload, definition, settings, failures, ledger, calls, record, redaction, delivery: decide, without I/O
     reporting, unkept, farewell: what is reported, when, and what an answer means, without I/O
     crew, listener, streams, message, progress, reporter, post, ending, __main__: the edges
+    webhook: another program, which tells a webhook of a run's end
 """

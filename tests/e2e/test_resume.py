@@ -148,7 +148,8 @@ def stopped(own: Space, component: str) -> Iterator[None]:
     try:
         yield
     finally:
-        again = processes.start(component, command, log=layout.logs / f"{component}-again.log", state=state)
+        log = layout.logs / f"{component}-again.log"
+        again = processes.start(component, command, log=log, state=state, ports=running.ports)
         record.processes = [again if each is running else each for each in record.processes]
         record.save(layout)
 

@@ -19,7 +19,8 @@ from tests.support.stand_in import StandIn
 
 #: More than any scenario writes: a scenario that never stops writing must not keep the test going.
 MOST_WRITES = 20
-AT_ONCE = 3
+AT_ONCE = 6
+HOOK = {"webhook": {"url": "https://example.test"}}
 OUTPUT = "x" * 50 * 1024
 
 
@@ -42,6 +43,7 @@ class Scenario:
     spec: Document
     steps: Callable[[Stage], None] = lambda _: None
     lives_on: bool = False  # kwok does not end a Pod whose end was reported
+    want_hooks: int = 0
 
 
 def change(space: Kube, **spec: Any) -> None:
@@ -88,6 +90,11 @@ def report_a_large_output(stage: Stage) -> None:
     assert stage.space.get("configmap", output["configMap"])["data"]["output"] == OUTPUT
 
 
+def wait_for_the_webhook(stage: Stage) -> None:
+    told = stage.space.await_run("r", lambda its: its["status"].get("webhook", {}).get("outcome") == "Delivered")
+    assert told["status"]["webhook"]["statusCode"] == 200
+
+
 # A deleted run's Job goes with it, when the garbage collector gets to it.
 SCENARIOS = {
     "success": Scenario("fine", "Succeeded", (1,), {}),
@@ -97,6 +104,7 @@ SCENARIOS = {
     "resume": Scenario("second-ends", "Succeeded", (2,), {}, suspend_and_resume),
     "rerun": Scenario("fine", "Succeeded", (2,), {}, rerun_after_the_end),
     "reports": Scenario("never-ends", "Succeeded", (1,), {}, report_a_large_output, lives_on=True),
+    "webhook": Scenario("fine", "Succeeded", (1,), {"onSuccess": HOOK}, wait_for_the_webhook, want_hooks=1),
     "ttl": Scenario("fine", None, (0, 1), {"ttlSecondsAfterFinished": 1}),
 }
 
@@ -114,7 +122,9 @@ def crashes(kube: Kube, certificates: Path, scenario: Scenario, namespace: str, 
             ended = space.await_end("r", seconds=60)
             assert phase(ended) == scenario.want_phase, f"{crash}: {ended['status']}"
             assert ended["status"]["attemptCount"] in scenario.want_jobs, f"{crash}: {ended['status']}"
-    assert len(space.items("jobs")) in scenario.want_jobs, crash
+    told = [space.items(kind, **{"crewrun.dev/attempt": "0"}) for kind in ("jobs", "pods")]
+    assert [len(each) for each in told] == [scenario.want_hooks] * 2, crash
+    assert len(space.items("jobs")) - scenario.want_hooks in scenario.want_jobs, crash
     if not scenario.lives_on:
         alive = [pod for pod in space.items("pods") if pod["status"].get("phase") not in ("Succeeded", "Failed")]
         assert [pod for pod in alive if "deletionTimestamp" not in pod["metadata"]] == [], crash

@@ -139,7 +139,7 @@ def names_a_path(status: Document) -> bool:
 
 
 def reconcile_errors(operator: Operator) -> float:
-    with urllib.request.urlopen(f"{operator._url()}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"{operator.url}/metrics", timeout=10) as response:
         metrics = response.read().decode()
     return float(metrics.split("\ncrewrun_reconcile_errors_total ")[1].split()[0])
 

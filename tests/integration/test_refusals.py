@@ -72,9 +72,17 @@ REFUSED = {
         document("Crew", "c", {"entrypoint": {"target": "a.b:C", "image": "i"}}),
         "not supported yet",
     ),
-    "a webhook": (
-        changed(RUN, {"webhook": {"url": "https://example.test"}}, "spec", "onFailure"),
-        "not supported yet",
+    "a webhook without a URL": (
+        changed(RUN, {"webhook": {}}, "spec", "onFailure"),
+        "give exactly one of url and urlFrom",
+    ),
+    "a webhook with two URLs": (
+        changed(RUN, {"webhook": {"url": "https://a", "urlFrom": {"name": "a", "key": "b"}}}, "spec", "onSuccess"),
+        "give exactly one of url and urlFrom",
+    ),
+    "a webhook of another kind": (
+        changed(RUN, {"webhook": {"url": "ftp://example.test"}}, "spec", "onSuccess"),
+        "spec.onSuccess.webhook.url",
     ),
     "inputs from elsewhere": (
         changed(RUN, [{"configMapRef": {"name": "more"}}], "spec", "inputsFrom"),
@@ -168,10 +176,16 @@ def test_a_run_goes_on_when_what_was_wrong_is_mended(space: Kube, operator: Oper
 
 
 def test_a_pod_that_the_api_server_refuses_fails_the_run_with_its_words(space: Kube, operator: Operator) -> None:
-    space.apply(CREW, changed(RUN, {"resources": {"limits": {"memory": "much"}}}, "spec", "pod"))
+    space.apply(CREW, changed(RUN, {"tolerations": [{"operator": "Sometimes"}]}, "spec", "pod"))
     ended = space.await_end("r")
     assert (ended["status"]["phase"], ended["status"]["attempts"][0]["reason"]) == ("Failed", "JobRejected")
-    assert "quantities must match" in condition(ended, "Succeeded")["message"]
+    assert "tolerations[0].operator" in condition(ended, "Succeeded")["message"]
+
+
+def test_a_quantity_that_is_none_is_told_with_its_field(space: Kube, operator: Operator) -> None:
+    space.apply(CREW, changed(RUN, {"resources": {"limits": {"memory": "much"}}}, "spec", "pod"))
+    refused = condition(space.await_phase("r", "Pending"), "Accepted")
+    assert "spec.pod.resources.limits.memory" in refused["message"]
 
 
 def test_typed_fields_are_frozen_once_the_run_is_accepted(space: Kube, operator: Operator) -> None:

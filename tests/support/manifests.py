@@ -187,6 +187,7 @@ GROUPS = (
     (("crewRef", "inputs"), ("crew", "inputs")),
     (("definition",), ("definition", "inputSchema"), ("configMap",), ("entrypoint",)),
     (("name", "secretKeyRef"), ("mountPath", "secretName")),
+    (("url",), ("urlFrom",)),
 )
 
 

@@ -18,8 +18,9 @@ from crewrun_api.reasons import ConditionType, ExitCode, Outcome, Reason, TaskSt
 from crewrun_api.report import OutputFile, Report, Snapshot, Upload
 from crewrun_api.run import RunStatus
 from crewrun_operator.decide import decide
+from crewrun_operator.hook_job import build_hook_job
 from crewrun_operator.job import build_job
-from crewrun_operator.observed import Observed, Payload, Plan, Refusal
+from crewrun_operator.observed import Observed, Payload, Plan, Refusal, SeenHook
 from crewrun_operator.status import as_document
 from crewrun_operator.store import Store, key_of
 from crewrun_operator.times import stamp
@@ -283,6 +284,7 @@ class Scene:
         self.saved: list[Mapping[str, Any]] = []  # the ConfigMaps that were written, in order
         self.deleted: list[str] = []  # names of the Pods and Jobs that plans asked to delete
         self._jobs: dict[int, dict[str, Any]] = {}  # the Jobs as they stand, by attempt
+        self._hooks: dict[str, dict[str, Any]] = {}  # those of webhooks, by name
         self.store.put_crew(crew or CrewBuilder().build())
         self.store.put_run(run or RunBuilder().build())
 
@@ -355,7 +357,8 @@ class Scene:
         self.store.put_run(run)
         state = self.store._states[run["metadata"]["uid"]]
         state.jobs.update(old.jobs)
-        state.pods.update({pod.id.uid: pod for pod in old.pods if not pod.gone})
+        state.hooks.update({name: SeenHook(hook.job) for name, hook in old.hooks.items() if hook.job})
+        state.pods.update({pod.id.uid: pod for pod in (*old.pods, *old.hook_pods) if not pod.gone})
         return self
 
     def carry_out(self, plan: Plan, *, without_job: bool = False) -> Self:
@@ -378,10 +381,16 @@ class Scene:
             job.metadata(uid=hashlib.sha256(f"{name}{self._version}".encode()).hexdigest()[:36])
             self._jobs[plan.start.number] = job.build()
             self.store.put_job(job.build())
+        if plan.start_hook is not None and not without_job:
+            payload = plan.start_hook.payload or self._payload_of(self.status.attempt_count)
+            self.made.append(plan.start_hook.job)
+            self.hook(build_hook_job(self.run, plan.start_hook, payload))
         if plan.stop is not None:
             self.deleted.append(plan.stop.pod or plan.stop.job)
         if plan.confirm is not None:
             self.confirm(plan.confirm)
+        if plan.confirm_hook is not None:
+            self.confirm_hook(plan.confirm_hook)
         if plan.delete_run:
             self.deleted.append(self.run["metadata"]["name"])
         return self
@@ -396,6 +405,37 @@ class Scene:
         self.store.confirm(self.run["metadata"]["uid"], attempt, found, live, self._version)
         return self
 
+    def hook(self, job: dict[str, Any]) -> Self:
+        """The Job of a webhook, as it stands from now on."""
+        name, version = job["metadata"]["name"], str(self._next())
+        job["metadata"] = {"uid": f"uid-{version}", **job["metadata"], "resourceVersion": version}
+        self._hooks[name] = job
+        self.store.put_job(job)
+        return self
+
+    def hook_job_ends(self, type_: str = "Failed", reason: str = "BackoffLimitExceeded") -> Self:
+        job = list(self._hooks.values())[-1]
+        end = {"type": type_, "status": "True", "reason": reason, "message": "m"}
+        return self.hook({**job, "status": {"conditions": [end]}})
+
+    def hook_job_gone(self) -> Self:
+        _, job = self._hooks.popitem()
+        job["metadata"]["resourceVersion"] = str(self._next())
+        self.store.drop_job(job)
+        return self
+
+    def hook_pod(self, pod: PodBuilder) -> Self:
+        """A Pod of the newest webhook's Job; `pod` is one of attempt 0."""
+        return self.pod(pod.metadata(name=f"{list(self._hooks)[-1]}-x0001"))
+
+    def confirm_hook(self, name: str) -> Self:
+        """The API server says what the store believes of the Pods, and of the Job what it is."""
+        pods = [pod for pod in self.observe().hook_pods if not pod.gone]
+        live = [PodBuilder(0).metadata(uid=p.id.uid, name=p.id.name).at(0).build() for p in pods]
+        uid = self.run["metadata"]["uid"]
+        self.store.confirm_hook(uid, name, self._hooks.get(name), live, self._version)
+        return self
+
     def refuse(self, attempt: int, reason: Reason, message: str = "no", again: bool = False) -> Self:
         self.store.refuse(self.run["metadata"]["uid"], attempt, Refusal(reason, message, again))
         return self
@@ -404,9 +444,8 @@ class Scene:
         """Decide and carry out until nothing new is planned; the last plan."""
         for _ in range(10):
             plan = self.decide()
-            quiet = not (plan.start or plan.confirm or plan.save) and (
-                plan.status is None or plan.status == self.status
-            )
+            news = plan.start or plan.start_hook or plan.confirm or plan.confirm_hook or plan.save
+            quiet = not news and (plan.status is None or plan.status == self.status)
             self.carry_out(plan)
             if quiet:
                 return plan

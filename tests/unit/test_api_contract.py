@@ -16,7 +16,9 @@ from crewrun_api.reasons import (
     Phase,
     Reason,
     TaskState,
+    WebhookOutcome,
 )
+from crewrun_api.webhook import WebhookEvent
 
 WANT_CONSTANTS = {
     "GROUP": "crewrun.dev",
@@ -34,6 +36,7 @@ WANT_CONSTANTS = {
     "ANNOTATION_INPUTS": "crewrun.dev/inputs",
     "ANNOTATION_RUN": "crewrun.dev/run",
     "ANNOTATION_SETTINGS": "crewrun.dev/settings",
+    "ANNOTATION_WEBHOOK": "crewrun.dev/webhook",
     "ANNOTATION_CA": "crewrun.dev/report-ca",
     "ANNOTATION_ATTEMPT": "crewrun.dev/attempt",
     "ANNOTATION_POD_UID": "crewrun.dev/pod-uid",
@@ -44,6 +47,7 @@ WANT_CONSTANTS = {
     "SPEC_DIR": "/etc/crewrun",
     "SPEC_FILE": "spec.json",
     "INPUTS_FILE": "inputs.json",
+    "WEBHOOK_FILE": "webhook.json",
     "HOME_DIR": "/home/crewrun",
     "REPORT_DIR": "/var/run/crewrun/report",
     "TOKEN_FILE": "token",
@@ -61,6 +65,9 @@ WANT_CONSTANTS = {
     "ENV_DIGEST": "CREWRUN_DIGEST",
     "ENV_REPORT_URL": "CREWRUN_REPORT_URL",
     "ENV_CHECKPOINT_SHA256": "CREWRUN_CHECKPOINT_SHA256",
+    "ENV_WEBHOOK_URL": "CREWRUN_URL",
+    "ENV_WEBHOOK_HEADER": "CREWRUN_HEADER_",
+    "WEBHOOK_ATTEMPT": 0,
     "PAYLOAD_LIMIT_BYTES": 204800,
 }
 WANT_WORDS: dict[type[Enum], str] = {
@@ -69,6 +76,8 @@ WANT_WORDS: dict[type[Enum], str] = {
     Outcome: "Succeeded Failed Stopped",
     TaskState: "Pending Running Succeeded Failed",
     OutputFormat: "Text JSON",
+    WebhookOutcome: "Pending Delivered Failed",
+    WebhookEvent: "RunSucceeded RunFailed",
     AcceptedReason: "Valid CrewNotFound ProfileNotFound InvalidSpec InvalidCrew InvalidInputs TooLarge NotSupported",
     Reason: "Completed LLMRateLimited LLMUnavailable LLMTimeout LLMAuthentication LLMPermission LLMBadRequest "
     "LLMContextExceeded TaskFailed GuardrailFailed ToolFailed InvalidCrew InvalidInputs InputRequired CrewChanged "

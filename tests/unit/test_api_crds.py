@@ -13,7 +13,7 @@ from crewrun_api import generate
 from crewrun_api.crds import FROZEN_ON_ACCEPTANCE, all_crds, structural
 from crewrun_api.kinds import CrewSpec
 from crewrun_api.model import Model
-from crewrun_api.run import RunSpec
+from crewrun_api.run import RunSpec, Webhook
 from crewrun_api.settings import SecretSource
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +110,7 @@ def test_definitions_and_inputs_take_every_document() -> None:
         ("crewruns.yaml.spec", "has(self.crewRef) != has(self.crew)"),
         ("crewruns.yaml.spec.crew", ".filter(source, source).size() == 1"),
         ("crewprofiles.yaml.spec.secrets[]", "has(self.mountPath) && has(self.secretName)"),
+        ("crewruns.yaml.spec.onFailure.webhook", "has(self.url) != has(self.urlFrom)"),
         ("crewruns.yaml.spec", "!has(self.priority) || self.priority == 0"),
         ("crewruns.yaml.spec", "!has(self.queue)"),
         ("crewprofiles.yaml.spec.llm", "!has(self.fallbackModels) || size(self.fallbackModels) == 0"),
@@ -177,6 +178,13 @@ def test_an_optional_reference_keeps_its_own_words() -> None:
             SecretSource,
             {"name": "A", "secretKeyRef": {"name": "s", "key": "k"}, "mountPath": "/a", "secretName": "s"},
             id="variable and folder",
+        ),
+        pytest.param(Webhook, {}, id="webhook without a URL"),
+        pytest.param(Webhook, {"url": "https://a", "urlFrom": {"name": "s", "key": "k"}}, id="webhook with two URLs"),
+        pytest.param(
+            Webhook,
+            {"url": "https://a", "headersFrom": [{"name": "a b", "secretKeyRef": {"name": "s", "key": "k"}}]},
+            id="name of a header with a space",
         ),
         pytest.param(SecretSource, {"mountPath": "a/b", "secretName": "s"}, id="relative folder"),
     ],

@@ -38,6 +38,15 @@ def test_a_job_and_its_pod_are_dns_labels_for_every_run(run: str, attempt: int) 
     assert name == names.job_name(run, UID, attempt)
 
 
+@given(run=run_names, attempts=st.integers(1, 9999))
+def test_the_job_of_a_webhook_and_its_pod_are_dns_labels_too_and_no_attempts(run: str, attempts: int) -> None:
+    name = names.webhook_job_name(run, UID, attempts)
+    assert DNS_LABEL.fullmatch(name)
+    assert len(name) + len("-abcde") <= 63
+    assert name.endswith(f"-0f3ab-hook-{attempts}")
+    assert name not in {names.job_name(run, UID, attempts), names.webhook_job_name(run, UID, attempts + 1)}
+
+
 @given(run=run_names)
 def test_a_label_value_is_valid_for_every_run(run: str) -> None:
     label = names.run_label(run)

@@ -6,10 +6,13 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from crewrun_api.reasons import Outcome, Phase, Reason
-from crewrun_api.run import AttemptStatus, RunStatus
+from crewrun_api import names
+from crewrun_api.reasons import Outcome, Phase, Reason, WebhookOutcome
+from crewrun_api.run import AttemptStatus, RunStatus, Webhook, WebhookStatus
+from crewrun_api.webhook import Delivery, WebhookRecord
 from crewrun_operator.decide import decide
-from crewrun_operator.observed import Observed, Plan, Refusal, Reported
+from crewrun_operator.hook_job import build_hook_job
+from crewrun_operator.observed import Observed, Plan, Refusal, Reported, SeenHook, StartHook
 from crewrun_operator.status import settle
 from crewrun_operator.store import Store
 from crewrun_operator.times import parse, stamp
@@ -17,6 +20,7 @@ from crewrun_operator.views import job_view, pod_view
 from tests.unit.builders import (
     DEFAULTS,
     NOON,
+    RUN_UID,
     CrewBuilder,
     JobBuilder,
     PodBuilder,
@@ -35,6 +39,8 @@ TEXTS = ["", "{}", "garbage", RecordBuilder().text(), RecordBuilder().stopped().
     for number in (1, 2)
     for reason in (Reason.TASK_FAILED, Reason.LLM_AUTHENTICATION, Reason.EVICTED, Reason.COMPLETED)
 ]
+HOOK_JOB = names.webhook_job_name("report", RUN_UID, 1)
+HOOKS: list[Any] = [None, {}, {"webhook": {"url": "https://example.test"}}, {"webhook": {}}]
 moments = st.integers(-7200, 7200).map(lambda seconds: stamp(NOON + timedelta(seconds=seconds)))
 maybe = st.none()
 
@@ -115,13 +121,49 @@ def statuses(draw: st.DrawFn) -> RunStatus:
     )
     if phase := draw(st.none() | st.sampled_from(Phase)):
         status = settle(status, phase, draw(st.sampled_from(["Running", "Starting", "X"])), "m", NOON, 1)
+        if phase.ended and draw(st.booleans()):
+            told = WebhookStatus(job=HOOK_JOB, outcome=draw(st.sampled_from(WebhookOutcome)))
+            status = status.model_copy(update={"webhook": told})
     return status
+
+
+@st.composite
+def hooks(draw: st.DrawFn) -> dict[str, SeenHook]:
+    """What is known of the webhook's Job, and of that of an end before."""
+    scene = Scene()
+    hook = Webhook(url="https://example.test")
+    found: dict[str, SeenHook] = {}
+    for name in draw(st.sets(st.sampled_from([HOOK_JOB, "report-0f3ab-hook-0"]))):
+        start = StartHook(name, hook, Delivery(id="1", body={}), PAYLOAD)
+        job = {**build_hook_job(scene.run, start, PAYLOAD), "status": {}}
+        job["metadata"] |= {"uid": f"uid-of-{name}", "resourceVersion": str(draw(st.integers(1, 3)))}
+        if end := draw(st.sampled_from(["", "Failed", "Complete", "FailureTarget"])):
+            job["status"] = {"conditions": [{"type": end, "status": "True", "reason": "DeadlineExceeded"}]}
+        refusal = Refusal(Reason.JOB_REJECTED, "no", draw(st.booleans()))
+        found[name] = SeenHook(
+            draw(st.sampled_from([job_view(job), None])),
+            draw(st.none() | st.integers(0, 3)),
+            draw(st.sampled_from([None, refusal])),
+        )
+    return found
+
+
+@st.composite
+def hook_pods(draw: st.DrawFn) -> PodBuilder:
+    pod = draw(pods(1))
+    pod.metadata(name=f"{draw(st.sampled_from([HOOK_JOB, 'report-0f3ab-hook-0']))}-x0001")
+    pod._document["metadata"]["labels"][names.LABEL_ATTEMPT] = "0"
+    if draw(st.booleans()):
+        outcome = draw(st.sampled_from(WebhookOutcome))
+        pod.ended(0, WebhookRecord(outcome=outcome, message="m").model_dump_json(by_alias=True))
+    return pod
 
 
 @st.composite
 def observations(draw: st.DrawFn) -> Observed:
     run = RunBuilder().status(draw(statuses()))
     run.spec(suspend=draw(st.booleans()), rerun=draw(st.sampled_from([None, None, "again"])))
+    run.spec(**{each: draw(st.sampled_from(HOOKS)) for each in ("onSuccess", "onFailure")})
     run.spec(cancel=draw(st.booleans()), **draw(st.fixed_dictionaries({}, optional={
         "timeoutSeconds": st.integers(1, 7200),
         "ttlSecondsAfterFinished": st.integers(0, 7200),
@@ -135,6 +177,7 @@ def observations(draw: st.DrawFn) -> Observed:
     seen = {n: job_view(draw(jobs(n)).build()) for n in draw(st.sets(st.integers(1, 3), max_size=2))}
     found = [pod_view(pod.build()) for pod in draw(st.lists(pods(), max_size=3))]
     views = {view.id.uid: view for view in found if view}
+    tellers = [pod_view(pod.build()) for pod in draw(st.lists(hook_pods(), max_size=2))]
     return Observed(
         run=run.build(),
         crew=crew,
@@ -153,7 +196,13 @@ def observations(draw: st.DrawFn) -> Observed:
         reports={each.report.snapshot.pod_uid: each for each in draw(st.lists(reports(), max_size=2))},
         written_at=draw(st.none() | st.sampled_from([NOON, NOON - timedelta(minutes=1)])),
         defaults=DEFAULTS,
+        hooks=draw(hooks()),
+        hook_pods=tuple(view.as_gone() if draw(st.booleans()) else view for view in tellers if view),
     )
+
+
+def without_webhook(status: RunStatus) -> RunStatus:
+    return as_it_was(status).model_copy(update={"webhook": None})
 
 
 def open_attempts(status: RunStatus) -> list[int]:
@@ -178,8 +227,15 @@ def test_every_observation_has_a_plan_that_breaks_no_promise(observed: Observed)
     if before.phase is not None and before.phase.ended:
         again = observed.run["spec"]["rerun"] not in (None, before.rerun)
         assert again or plan.start is None, "an ended run stays as it is"
-        assert again or as_it_was(status) == as_it_was(before)
+        assert again or without_webhook(status) == without_webhook(before), "a webhook changes nothing else"
+        if plan.start_hook is not None:
+            assert before.phase is not Phase.CANCELLED
+            assert status.webhook is not None, "it stands in the status before its Job is made"
+            assert (status.webhook.job, status.webhook.outcome) == (plan.start_hook.job, WebhookOutcome.PENDING)
+        pending = status.webhook is not None and status.webhook.outcome is WebhookOutcome.PENDING
+        assert not (plan.delete_run and pending), "the time to live waits"
         return
+    assert (plan.start_hook, plan.confirm_hook) == (None, None), "only an ended run has something to tell"
     assert len(open_attempts(status)) <= 1, "one attempt at a time"
     assert status.attempt_count - before.attempt_count in (0, 1)
     if "deletionTimestamp" in observed.run["metadata"]:
@@ -217,6 +273,9 @@ def test_a_plan_that_was_carried_out_is_not_planned_again(observed: Observed) ->
     if plan.status is not None and plan.status.next_attempt_time is not None:
         assume(parse(plan.status.next_attempt_time) > NOON)  # else the next attempt is due already
         assume(not observed.run["spec"]["suspend"])  # its end comes first, and only then it is suspended
+    if plan.status is not None and plan.status.phase is Phase.PENDING:
+        before = RunStatus.model_validate(observed.run["status"])
+        assume(not open_attempts(before))  # it was suspended and is not any more: the next attempt follows at once
     if plan.start is not None:  # of an attempt that is just recorded nothing can be known yet
         known = {*observed.jobs, *observed.refusals, *observed.confirmed, *(pod.id.attempt for pod in observed.pods)}
         assume(plan.start.number not in known)
@@ -224,6 +283,9 @@ def test_a_plan_that_was_carried_out_is_not_planned_again(observed: Observed) ->
     assert again.status in (None, RunStatus.model_validate(told.run["status"]))
     assert again.start is None or plan.start is None, "its Job is made once"
     assert again.save is None or plan.save is not None, "and what is kept is kept once"
+    if plan.start_hook is not None:  # what is known of it already is of another life
+        assume(plan.start_hook.job not in observed.hooks)
+    assert again.start_hook is None, "the Job of its webhook too"
 
 
 EVENTS = (
