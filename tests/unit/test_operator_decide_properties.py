@@ -8,15 +8,17 @@ from hypothesis import strategies as st
 
 from crewrun_api import names
 from crewrun_api.reasons import Outcome, Phase, Reason, WebhookOutcome
-from crewrun_api.run import AttemptStatus, RunStatus, Webhook, WebhookStatus
+from crewrun_api.run import AttemptStatus, CrewStatus, RunStatus, Webhook, WebhookStatus
 from crewrun_api.webhook import Delivery, WebhookRecord
 from crewrun_operator.decide import decide
 from crewrun_operator.hook_job import build_hook_job
 from crewrun_operator.observed import Observed, Plan, Refusal, Reported, SeenHook, StartHook
+from crewrun_operator.state import State
 from crewrun_operator.status import settle
 from crewrun_operator.store import Store
 from crewrun_operator.times import parse, stamp
 from crewrun_operator.views import job_view, pod_view
+from crewrun_operator.webhook import wanted
 from tests.unit.builders import (
     DEFAULTS,
     NOON,
@@ -115,6 +117,7 @@ def statuses(draw: st.DrawFn) -> RunStatus:
     status = RunStatus(
         attempts=attempts,
         attempt_count=count,
+        crew=CrewStatus(name="research", digest=draw(st.sampled_from([PAYLOAD.digest, "old"]))) if count else None,
         disruptions=draw(st.integers(0, count)),
         start_time=draw(maybe | moments),
         next_attempt_time=draw(maybe | moments),
@@ -273,6 +276,8 @@ def test_a_plan_that_was_carried_out_is_not_planned_again(observed: Observed) ->
     if plan.status is not None and plan.status.next_attempt_time is not None:
         assume(parse(plan.status.next_attempt_time) > NOON)  # else the next attempt is due already
         assume(not observed.run["spec"]["suspend"])  # its end comes first, and only then it is suspended
+    if plan.status is not None and plan.status.phase in (Phase.SUCCEEDED, Phase.FAILED):
+        assume(plan.status.webhook or not wanted(State(told, NOON)))  # whoever waits for the end is told then
     if plan.status is not None and plan.status.phase is Phase.PENDING:
         before = RunStatus.model_validate(observed.run["status"])
         assume(not open_attempts(before))  # it was suspended and is not any more: the next attempt follows at once
