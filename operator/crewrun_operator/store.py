@@ -6,7 +6,7 @@ wins; so a decision never acts on a state older than its own last write. Memory 
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,8 @@ from crewrun_api import names
 from crewrun_api.reasons import Phase
 from crewrun_api.report import Report
 from crewrun_operator import paths
-from crewrun_operator.observed import Observed, Refusal, Reported, SeenHook
+from crewrun_operator.observed import Observed, Refusal, SeenHook
+from crewrun_operator.run_state import RunState
 from crewrun_operator.views import Identity, JobView, Manifest, PodView, job_view, pod_view, trimmed, version
 
 #: A run, by namespace and name. Built here and nowhere else.
@@ -22,21 +23,6 @@ Key = tuple[str, str]
 
 _TOMBSTONES = 50_000
 _ENDED = frozenset(phase.value for phase in Phase if phase.ended)
-
-
-@dataclass(slots=True)
-class RunState:
-    """What belongs to one run, by its UID."""
-
-    jobs: dict[int, JobView] = field(default_factory=dict)
-    pods: dict[str, PodView] = field(default_factory=dict)
-    hooks: dict[str, SeenHook] = field(default_factory=dict)  # by the name of their Job
-    confirmed: dict[int, int] = field(default_factory=dict)
-    refusals: dict[int, Refusal] = field(default_factory=dict)
-    sources: tuple[int, ...] | None = None  # the versions of crew and profiles that were confirmed
-    reports: dict[str, Reported] = field(default_factory=dict)
-    written_at: datetime | None = None
-    saved: set[str] = field(default_factory=set)
 
 
 class Store:
@@ -85,8 +71,7 @@ class Store:
             self._forget_state(old["metadata"]["uid"])
         self.runs[key] = trimmed(manifest)
         if _ended(manifest) and (state := self._states.get(uid)):
-            state.pods = {name: _told(pod) for name, pod in state.pods.items()}
-            state.reports = {}
+            state.end()
         return [key]
 
     def written(self, manifest: Manifest, at: datetime) -> None:
@@ -130,16 +115,8 @@ class Store:
         job = job_view(manifest)
         if job is None or self._gone.keys() & {job.id.uid, job.id.run_uid}:
             return []
-        state = self._states[job.id.run_uid]
-        hook = state.hooks.get(job.id.name, SeenHook())
-        old = hook.job if job.id.of_hook else state.jobs.get(job.id.attempt)
-        if old is not None and old.id.version >= job.id.version:
+        if not self._states[job.id.run_uid].put_job(job):
             return []
-        if job.id.of_hook:
-            state.hooks[job.id.name] = replace(hook, job=job, refusal=None)
-        else:
-            state.jobs[job.id.attempt] = job
-            state.refusals.pop(job.id.attempt, None)
         return self._known(job.id.namespace, job.id.run)
 
     def drop_job(self, manifest: Manifest) -> list[Key]:
@@ -164,17 +141,11 @@ class Store:
         return self._put_pod(pod.as_gone())
 
     def _put_pod(self, pod: PodView) -> list[Key]:
-        pods = self._states[pod.id.run_uid].pods
-        old = pods.get(pod.id.uid)
-        if old is not None and old.id.version >= pod.id.version and not (pod.gone and not old.gone):
-            return []
-        if old is not None and old.gone:  # a list has shown that it is gone; what its watch tells late is its end
-            pod = pod.as_gone()
-        self._states[pod.id.run_uid].confirmed.pop(pod.id.attempt, None)
         key = (pod.id.namespace, pod.id.run)
         run = self.runs.get(key)
         ended = run is not None and run["metadata"]["uid"] == pod.id.run_uid and _ended(run)
-        pods[pod.id.uid] = _told(pod) if ended else pod
+        if not self._states[pod.id.run_uid].put_pod(pod, ended=ended):
+            return []
         self._executions[pod.id.uid] = pod.id
         return self._known(*key)
 
@@ -184,29 +155,15 @@ class Store:
 
     def put_report(self, report: Report, received_at: datetime) -> bool:
         """Take what a runner says of itself; False when a newer report of it was there already."""
-        state, seen = self._states[report.snapshot.run_uid], report.snapshot
-        old = state.reports.get(seen.pod_uid)
-        if old is not None and old.sequence > seen.sequence:
-            return False
-        if old is None or old.sequence < seen.sequence:
-            state.reports[seen.pod_uid] = Reported(report, received_at, old.kept if old else 0)
-        return True
+        return self._states[report.snapshot.run_uid].put_report(report, received_at)
 
     def is_saved(self, run_uid: str, config_map: str) -> bool:
         """Whether this process has written or found this ConfigMap of the run."""
         return config_map in self._states[run_uid].saved
 
     def saved(self, run_uid: str, config_map: str, checkpoint_of: tuple[str, int] | None) -> None:
-        """The ConfigMap is stored. Of a checkpoint the bytes need no longer be in memory."""
-        self._states[run_uid].saved.add(config_map)
-        pod_uid, sequence = checkpoint_of or ("", 0)
-        reports = self._states[run_uid].reports
-        if (reported := reports.get(pod_uid)) is None:
-            return
-        report = reported.report
-        if reported.sequence <= sequence:
-            report = report.model_copy(update={"checkpoint": None})
-        reports[pod_uid] = replace(reported, report=report, kept=max(reported.kept, sequence))
+        """The ConfigMap is stored, and with it the checkpoint of that Pod's report of that sequence, if it is one."""
+        self._states[run_uid].stored(config_map, checkpoint_of)
 
     @property
     def reporting(self) -> int:
@@ -253,10 +210,7 @@ class Store:
     def _confirm_pods(self, state: RunState, attempt: int, live: list[Manifest], list_version: int) -> None:
         for pod in live:
             self.put_pod(pod)
-        uids = {pod["metadata"]["uid"] for pod in live}
-        for uid, known in state.pods.items():
-            if known.id.attempt == attempt and uid not in uids and known.id.version <= list_version:
-                state.pods[uid] = known.as_gone()
+        state.only_pods(attempt, {pod["metadata"]["uid"] for pod in live}, list_version)
 
     def confirm_sources(
         self, run: Manifest, crew: Manifest | None, profiles: Iterable[Manifest], list_version: int
@@ -324,15 +278,8 @@ class Store:
 
     def _forget_job(self, job: Identity) -> None:
         self._bury(job.uid)
-        if (state := self._states.get(job.run_uid)) is None:
-            return
-        if job.of_hook:
-            hook = state.hooks.get(job.name)
-            if hook and hook.job and hook.job.id.uid == job.uid:
-                del state.hooks[job.name]
-        elif (old := state.jobs.get(job.attempt)) and old.id.uid == job.uid:
-            del state.jobs[job.attempt]
-            state.confirmed.pop(job.attempt, None)
+        if state := self._states.get(job.run_uid):
+            state.forget_job(job)
 
     def _forget_state(self, run_uid: str) -> None:
         if state := self._states.pop(run_uid, None):
@@ -359,11 +306,6 @@ class Store:
 def key_of(manifest: Manifest) -> Key:
     """Namespace and name."""
     return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-
-
-def _told(pod: PodView) -> PodView:
-    """A Pod of a run that has ended. Its record is no longer needed, but for that of a webhook, which comes after."""
-    return pod if pod.id.of_hook else pod.without_record()
 
 
 def _stale(old: Manifest, new: Manifest) -> bool:

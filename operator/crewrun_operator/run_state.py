@@ -1,0 +1,96 @@
+"""What the store keeps of one run beside the run itself: its Jobs and Pods, what was looked up live, and what its
+runners have said. Memory only, no I/O; of two states of an object the newer one stays."""
+
+from collections.abc import Set
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from crewrun_api.report import Report
+from crewrun_operator.observed import Refusal, Reported, SeenHook
+from crewrun_operator.views import Identity, JobView, PodView
+
+
+@dataclass(slots=True)
+class RunState:
+    """What belongs to one run, by its UID."""
+
+    jobs: dict[int, JobView] = field(default_factory=dict)
+    pods: dict[str, PodView] = field(default_factory=dict)
+    hooks: dict[str, SeenHook] = field(default_factory=dict)  # by the name of their Job
+    confirmed: dict[int, int] = field(default_factory=dict)
+    refusals: dict[int, Refusal] = field(default_factory=dict)
+    sources: tuple[int, ...] | None = None  # the versions of crew and profiles that were confirmed
+    reports: dict[str, Reported] = field(default_factory=dict)
+    written_at: datetime | None = None
+    saved: set[str] = field(default_factory=set)  # the ConfigMaps that this process has written or found
+
+    def put_job(self, job: JobView) -> bool:
+        """Take a Job; False when it is not newer than what is known."""
+        hook = self.hooks.get(job.id.name, SeenHook())
+        old = hook.job if job.id.of_hook else self.jobs.get(job.id.attempt)
+        if old is not None and old.id.version >= job.id.version:
+            return False
+        if job.id.of_hook:
+            self.hooks[job.id.name] = replace(hook, job=job, refusal=None)
+        else:
+            self.jobs[job.id.attempt] = job
+            self.refusals.pop(job.id.attempt, None)
+        return True
+
+    def forget_job(self, job: Identity) -> None:
+        """This Job is gone; another one in its place is not."""
+        if job.of_hook:
+            hook = self.hooks.get(job.name)
+            if hook and hook.job and hook.job.id.uid == job.uid:
+                del self.hooks[job.name]
+        elif (old := self.jobs.get(job.attempt)) and old.id.uid == job.uid:
+            del self.jobs[job.attempt]
+            self.confirmed.pop(job.attempt, None)
+
+    def put_pod(self, pod: PodView, *, ended: bool) -> bool:
+        """Take a Pod of a run that has ended or not; False when nothing is new about it."""
+        old = self.pods.get(pod.id.uid)
+        if old is not None and old.id.version >= pod.id.version and not (pod.gone and not old.gone):
+            return False
+        if old is not None and old.gone:  # a list has shown that it is gone; what its watch tells late is its end
+            pod = pod.as_gone()
+        self.confirmed.pop(pod.id.attempt, None)
+        self.pods[pod.id.uid] = _told(pod) if ended else pod
+        return True
+
+    def only_pods(self, attempt: int, uids: Set[str], list_version: int) -> None:
+        """A list of this attempt's Pods, made at this version, has shown these and no other."""
+        for uid, pod in self.pods.items():
+            if pod.id.attempt == attempt and uid not in uids and pod.id.version <= list_version:
+                self.pods[uid] = pod.as_gone()
+
+    def put_report(self, report: Report, received_at: datetime) -> bool:
+        """Take what a runner says of itself; False when a newer report of it was there already."""
+        seen = report.snapshot
+        old = self.reports.get(seen.pod_uid)
+        if old is not None and old.sequence > seen.sequence:
+            return False
+        if old is None or old.sequence < seen.sequence:
+            self.reports[seen.pod_uid] = Reported(report, received_at, old.kept if old else 0)
+        return True
+
+    def stored(self, config_map: str, checkpoint_of: tuple[str, int] | None) -> None:
+        """The ConfigMap is stored. Of a checkpoint the bytes need no longer be in memory."""
+        self.saved.add(config_map)
+        pod_uid, sequence = checkpoint_of or ("", 0)
+        if (reported := self.reports.get(pod_uid)) is None:
+            return
+        report = reported.report
+        if reported.sequence <= sequence:
+            report = report.model_copy(update={"checkpoint": None})
+        self.reports[pod_uid] = replace(reported, report=report, kept=max(reported.kept, sequence))
+
+    def end(self) -> None:
+        """The run has ended: what its runners said is told, and only takes memory."""
+        self.pods = {uid: _told(pod) for uid, pod in self.pods.items()}
+        self.reports = {}
+
+
+def _told(pod: PodView) -> PodView:
+    """A Pod of a run that has ended, without its record; but that of a webhook comes after the end."""
+    return pod if pod.id.of_hook else pod.without_record()
