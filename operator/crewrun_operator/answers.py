@@ -5,9 +5,10 @@ from crewrun_api.report import Action, Answer, Report
 from crewrun_operator.finish import stop_request
 from crewrun_operator.state import State
 
-OK, GONE, NO_LONGER = 200, 404, 409
+OK, GONE, NO_LONGER, UNPROCESSABLE = 200, 404, 409, 422
 
 NO_RUN = Answer(action=Action.STOP, message="there is no such run any more")
+NOT_KEPT = Answer(action=Action.CONTINUE, message="the API server does not take the checkpoint; see the run's events")
 SUPERSEDED = Answer(action=Action.CONTINUE, message="a newer report of this runner was taken already")
 
 
@@ -21,6 +22,9 @@ def answer(state: State, report: Report, interval_seconds: float) -> tuple[int, 
         return (OK if told_its_end else NO_LONGER), Answer(action=Action.STOP, message="this attempt is over")
     if not _speaks(state, report):
         return NO_LONGER, Answer(action=Action.STOP, message="another Pod runs this attempt")
+    reported = state.observed.reports.get(seen.pod_uid)
+    if report.checkpoint and reported and reported.refused == seen.sequence:
+        return UNPROCESSABLE, NOT_KEPT
     if stop := stop_request(state):
         return OK, Answer(action=Action.STOP, reason=stop.reason, message=stop.message)
     return OK, Answer(action=Action.CONTINUE, interval_seconds=interval_seconds)
@@ -38,8 +42,8 @@ def kept(state: State, report: Report) -> bool:
         return True
     if report.outcome is not None and report.outcome.outcome is not Outcome.STOPPED:
         return False
-    reported = state.observed.reports.get(report.snapshot.pod_uid)
-    return report.checkpoint is None or (reported is not None and reported.kept >= report.snapshot.sequence)
+    reported, sequence = state.observed.reports.get(report.snapshot.pod_uid), report.snapshot.sequence
+    return report.checkpoint is None or (reported is not None and sequence <= max(reported.kept, reported.refused))
 
 
 def _speaks(state: State, report: Report) -> bool:

@@ -22,7 +22,7 @@ from crewrun_operator.hooks import Hooks
 from crewrun_operator.job import build_job
 from crewrun_operator.lookups import listed, payload_of
 from crewrun_operator.metrics import Metrics
-from crewrun_operator.observed import Notice, Plan, Refusal, StartAttempt, Stop
+from crewrun_operator.observed import Notice, Plan, Refusal, Save, StartAttempt, Stop
 from crewrun_operator.status import as_document, merge_patch
 from crewrun_operator.store import Store
 from crewrun_operator.times import stamp
@@ -52,8 +52,9 @@ class Applier:
         """
         news = False
         if plan.save is not None:
-            await self._config_maps.save(run, plan.save)
             news = True
+            if not await self._kept(run, plan.save, now):
+                return news
         if plan.status is not None:
             written = await self._write_status(run, plan.status, now)
             # Not "is there a patch": a CRD older than this operator drops fields it does not know, for ever.
@@ -77,6 +78,20 @@ class Applier:
         if plan.confirm_sources:
             await self._confirm_sources(run)
         return news or plan.confirm is not None or plan.confirm_hook is not None or plan.confirm_sources
+
+    async def _kept(self, run: Manifest, save: Save, now: datetime) -> bool:
+        """Save what is to be kept. If the API server does not take it, by a quota or a policy, that is told, and the
+        run goes on without: it must not stand still for it."""
+        name, metadata = save.manifest["metadata"]["name"], run["metadata"]
+        try:
+            await self._config_maps.save(run, save)
+        except ApiError as error:
+            if error.code not in (400, 403, 413, 422):
+                raise
+            self._store.not_saved(metadata["uid"], name, save.checkpoint_of)
+            await self._notify(run, Notice("Warning", "NotKept", f"ConfigMap {name}: {error.message}"), now)
+            return False
+        return True
 
     async def _confirm_sources(self, run: Manifest) -> None:
         """Ask the API server itself about what a run is made of: its Crew by name, the profiles by list."""

@@ -64,7 +64,7 @@ def _succeeded(
 ) -> Plan:
     save: Save | None = None
     if verdict.record is not None and verdict.record.output is not None:
-        output, save = keep_output(state.observed.run, verdict.record.output, files)
+        output, save = keep_output(state.observed.run, verdict.record.output, files, state.observed.unkept)
         status = status.model_copy(update={"output": output})
     message = f"attempt {attempt.number} finished the crew"
     return Plan(save=save, status=state.settled(status, Phase.SUCCEEDED, Reason.COMPLETED, message))

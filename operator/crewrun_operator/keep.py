@@ -5,7 +5,7 @@ Purely computational: what a runner sent in, manifests out.
 
 import re
 from base64 import b64decode
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 from crewrun_api import names
@@ -37,9 +37,13 @@ def save_checkpoint(run: Manifest, report: Report) -> Save:
     return Save(manifest, checkpoint_of=(snapshot.pod_uid, snapshot.sequence))
 
 
-def keep_output(run: Manifest, output: OutputRecord, files: Iterable[OutputFile]) -> tuple[OutputStatus, Save | None]:
-    """The output as the status shows it, and the ConfigMap that holds what does not fit there."""
-    files = list(files)
+def keep_output(
+    run: Manifest, output: OutputRecord, files: Iterable[OutputFile], unkept: Set[str] = frozenset()
+) -> tuple[OutputStatus, Save | None]:
+    """The output as the status shows it, and the ConfigMap that holds what does not fit there; without it, if it is
+    one of those that the API server does not take."""
+    files, metadata = list(files), run["metadata"]
+    name = names.output_name(metadata["name"], metadata["uid"])
     kept = cut(output.value, STORED_LIMIT_BYTES)
     status = OutputStatus(
         value=cut(kept, _INLINE_LIMIT_BYTES),
@@ -48,10 +52,10 @@ def keep_output(run: Manifest, output: OutputRecord, files: Iterable[OutputFile]
         sha256=output.sha256,
         truncated=output.truncated or kept != output.value,
     )
-    if status.value == output.value and not any(file.upload for file in files):
-        return status.model_copy(update={"files": _file_statuses(files, {})}), None
-    metadata = run["metadata"]
-    manifest = _config_map(run, names.output_name(metadata["name"], metadata["uid"]))
+    if name in unkept or (status.value == output.value and not any(file.upload for file in files)):
+        truncated = output.truncated or status.value != output.value
+        return status.model_copy(update={"files": _file_statuses(files, {}), "truncated": truncated}), None
+    manifest = _config_map(run, name)
     manifest["data"], manifest["binaryData"] = {names.OUTPUT_KEY: kept}, {}
     left, keys = STORED_LIMIT_BYTES - len(kept.encode()), dict[str, str]()
     for file in files:

@@ -1,6 +1,7 @@
 """What a decision is made from and what it may ask for. Data only."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -29,6 +30,7 @@ class Reported:
     report: Report
     received_at: datetime
     kept: int = 0  # the sequence of its newest checkpoint that is stored
+    refused: int = 0  # the sequence of its newest checkpoint that the API server does not take
 
     @property
     def sequence(self) -> int:
@@ -36,7 +38,7 @@ class Reported:
 
     @property
     def checkpoint_waits(self) -> bool:
-        return self.report.checkpoint is not None and self.sequence > self.kept
+        return self.report.checkpoint is not None and self.sequence > max(self.kept, self.refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Observed:
     refusals: Mapping[int, Refusal]
     #: By the UID of the Pod.
     reports: Mapping[str, Reported]
+    #: Names of ConfigMaps that the API server does not take.
+    unkept: AbstractSet[str]
     #: When this process last wrote the status.
     written_at: datetime | None
     #: The weakest layer: what the operator itself was set up with.

@@ -23,6 +23,7 @@ class RunState:
     reports: dict[str, Reported] = field(default_factory=dict)
     written_at: datetime | None = None
     saved: set[str] = field(default_factory=set)  # the ConfigMaps that this process has written or found
+    unkept: set[str] = field(default_factory=set)  # those that the API server does not take
 
     def put_job(self, job: JobView) -> bool:
         """Take a Job; False when it is not newer than what is known."""
@@ -71,7 +72,8 @@ class RunState:
         if old is not None and old.sequence > seen.sequence:
             return False
         if old is None or old.sequence < seen.sequence:
-            self.reports[seen.pod_uid] = Reported(report, received_at, old.kept if old else 0)
+            old = old or Reported(report, received_at)
+            self.reports[seen.pod_uid] = replace(old, report=report, received_at=received_at)
         return True
 
     def stored(self, config_map: str, checkpoint_of: tuple[str, int] | None) -> None:
@@ -84,6 +86,14 @@ class RunState:
         if reported.sequence <= sequence:
             report = report.model_copy(update={"checkpoint": None})
         self.reports[pod_uid] = replace(reported, report=report, kept=max(reported.kept, sequence))
+
+    def not_stored(self, config_map: str, checkpoint_of: tuple[str, int] | None) -> None:
+        """The API server does not take the ConfigMap: what waits for it goes on without. A later checkpoint is
+        tried again."""
+        if checkpoint_of is None:
+            self.unkept.add(config_map)
+        elif reported := self.reports.get(checkpoint_of[0]):
+            self.reports[checkpoint_of[0]] = replace(reported, refused=max(reported.refused, checkpoint_of[1]))
 
     def end(self) -> None:
         """The run has ended: what its runners said is told, and only takes memory."""

@@ -58,6 +58,7 @@ class Store:
             confirmed=state.confirmed,
             refusals=state.refusals,
             reports=state.reports,
+            unkept=state.unkept,
             written_at=state.written_at,
             defaults=self._defaults,
         )
@@ -164,6 +165,10 @@ class Store:
     def saved(self, run_uid: str, config_map: str, checkpoint_of: tuple[str, int] | None) -> None:
         """The ConfigMap is stored, and with it the checkpoint of that Pod's report of that sequence, if it is one."""
         self._states[run_uid].stored(config_map, checkpoint_of)
+
+    def not_saved(self, run_uid: str, config_map: str, checkpoint_of: tuple[str, int] | None) -> None:
+        """The same when the API server does not take it."""
+        self._states[run_uid].not_stored(config_map, checkpoint_of)
 
     @property
     def reporting(self) -> int:

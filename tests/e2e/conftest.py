@@ -42,6 +42,12 @@ class Space:
             assert time.monotonic() < deadline, f"{asked} calls after {seconds} s, and not {count}"
             time.sleep(0.2)
 
+    def evict(self, pod: str) -> None:
+        """As `kubectl drain` does to each Pod of a node."""
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+        path = f"/api/v1/namespaces/{self.kube.namespace}/pods/{pod}/eviction"
+        self.kube.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+
     def await_log(self, event: str) -> None:
         """Until the one runner has written this line; it may go on running."""
         log = ["logs", "-f", "-l", "app.kubernetes.io/component=runner", "--tail=-1"]

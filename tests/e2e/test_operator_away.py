@@ -50,7 +50,9 @@ def test_an_output_of_three_kilobytes_is_whole_however_long_the_operator_is_away
     ended = own.kube.await_end("r")
     assert (phase(ended), output(ended)) == ("Succeeded", (False, 3000))
     assert ended["status"]["output"]["value"] == SHORT
-    own.kube.kubectl("delete", "pods", "--all")
+    (pod,) = own.kube.items("pods")
+    own.evict(pod["metadata"]["name"])  # as a drain of its node does
+    own.kube.kubectl("wait", "pods", "--all", "--for=delete", "--timeout=60s")
     assert phase(own.kube.get("crewrun", "r")) == "Succeeded"
 
 

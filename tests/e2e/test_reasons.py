@@ -1,7 +1,5 @@
 """What can happen to a Pod, done to real ones: each has its reason, and counts as what it is."""
 
-import json
-
 import pytest
 
 from tests.e2e.conftest import Space
@@ -42,12 +40,6 @@ def test_what_an_attempt_waits_for_is_told_and_fails_the_run_at_its_deadline(own
     assert {call["rule"] for call in own.calls} == {"slow"}, "what did not start asked nobody"
 
 
-def evict(own: Space, pod: str) -> None:
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
-    path = f"/api/v1/namespaces/{own.kube.namespace}/pods/{pod}/eviction"
-    own.kube.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
-
-
 def test_disruptions_are_told_apart_and_use_up_no_attempt(own: Space) -> None:
     """An eviction, as by a drain; a Job that somebody deletes; a Pod that somebody deletes; with one attempt each."""
     own.llm.play(*topics(evicted=[SLOW, QUICK], jobless=[SLOW, QUICK], podless=[SLOW, QUICK]))
@@ -56,7 +48,7 @@ def test_disruptions_are_told_apart_and_use_up_no_attempt(own: Space) -> None:
         own.kube.apply(crew("plain"), run(name, "plain", inputs={"topic": name}, retry=retry))
     own.await_calls(3)
     pods = {pod["metadata"]["labels"]["crewrun.dev/run"]: pod["metadata"]["name"] for pod in own.kube.items("pods")}
-    evict(own, pods["evicted"])
+    own.evict(pods["evicted"])
     own.kube.kubectl("delete", "job", pods["jobless"].rsplit("-", 1)[0], "--wait=false")
     own.kube.kubectl("delete", "pod", pods["podless"], "--wait=false")
     for name, want_reason in (("evicted", "Evicted"), ("jobless", "JobDeleted"), ("podless", "PodDeleted")):

@@ -111,14 +111,39 @@ def test_after_a_restart_an_old_checkpoint_does_not_replace_a_newer_one() -> Non
     tell(story)
 
 
+def events(api: FakeApi) -> list[str]:
+    return [each["message"] for path, each in api.objects.items() if "/events/" in path]
+
+
 @pytest.mark.parametrize("owners", [[], [{"uid": "another"}]], ids=["nobody's", "another's"])
 def test_a_config_map_of_somebody_else_is_left_alone(owners: list[dict[str, str]]) -> None:
     async def story() -> None:
         api, operator = await running()
         api.put(CHECKPOINT, {"metadata": {"ownerReferences": owners}, "data": {"theirs": "x"}})
-        with pytest.raises(ApiError, match="belongs to something else"):
-            await operator.reported(ReportBuilder().checkpoint())
+        await operator.reported(ReportBuilder().checkpoint())
         assert api.objects[CHECKPOINT]["data"] == {"theirs": "x"}
+        assert any("belongs to something else" in message for message in events(api))
+
+    tell(story)
+
+
+def test_a_run_does_not_stand_still_for_what_a_quota_does_not_let_it_keep() -> None:
+    async def story() -> None:
+        api, operator = await running()
+        maps = paths.config_maps("team-a")
+        api.refuse[maps] = ApiError(403, "Forbidden", "exceeded quota: configmaps")
+        await operator.reported(ReportBuilder(sequence=1).checkpoint(b"one"))
+        assert "ConfigMap report-0f3ab-checkpoint: exceeded quota: configmaps" in events(api)
+        del api.refuse[maps]
+        await operator.reported(ReportBuilder(sequence=2).checkpoint(b"two"))
+        assert CHECKPOINT in api.objects, "a later one is tried again"
+        api.refuse[maps] = ApiError(403, "Forbidden", "exceeded quota: configmaps")
+        await operator.reported(
+            ReportBuilder(sequence=3).outcome(RecordBuilder().with_(output=OutputRecord.of("x" * 50_000)))
+        )
+        status = api.objects[RUN]["status"]
+        assert status["phase"] == Phase.SUCCEEDED
+        assert (status["output"]["truncated"], "configMap" in status["output"]) == (True, False)
 
     tell(story)
 

@@ -197,6 +197,7 @@ def observations(draw: st.DrawFn) -> Observed:
             )
         ),
         reports={each.report.snapshot.pod_uid: each for each in draw(st.lists(reports(), max_size=2))},
+        unkept=draw(st.sampled_from([frozenset(), frozenset({"report-0f3ab-output"})])),
         written_at=draw(st.none() | st.sampled_from([NOON, NOON - timedelta(minutes=1)])),
         defaults=DEFAULTS,
         hooks=draw(hooks()),

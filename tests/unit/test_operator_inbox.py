@@ -90,6 +90,22 @@ def test_what_is_not_stored_in_time_is_asked_for_again(monkeypatch: Any) -> None
     assert (code, action) == (503, Action.CONTINUE)
 
 
+def test_a_checkpoint_that_the_api_server_does_not_take_is_not_waited_for(monkeypatch: Any) -> None:
+    scene = running()
+
+    async def story(inbox: Inbox, queue: WorkQueue[Key]) -> None:
+        report = ReportBuilder(sequence=3).checkpoint().build()
+        taking = asyncio.ensure_future(inbox.take(KEY, report, scene.now))
+        assert await queue.get() == KEY
+        scene.store.not_saved(report.snapshot.run_uid, "report-0f3ab-checkpoint", (pod_uid(1), 3))
+        inbox.worked(KEY)
+        code, answer = await taking
+        assert (code, answer.action) == (422, Action.CONTINUE)
+        assert scene.decide().save is None
+
+    with_inbox(scene, story, monkeypatch)
+
+
 def test_a_report_that_is_sent_again_is_answered_again(monkeypatch: Any) -> None:
     scene = running()
     for _ in range(2):
