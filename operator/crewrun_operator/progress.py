@@ -86,6 +86,9 @@ def _stop(state: State, going: Ongoing) -> Plan:
 
 def _progress(state: State, going: Ongoing) -> Plan:
     attempt, holdup = seen(going.attempt, going.pod, going.reported), going.holdup
+    if attempt.stop_time and going.reported and going.pod and not going.pod.deleting:
+        # The wish was taken back before it had an effect; a later one has its own time.
+        attempt = attempt.model_copy(update={"stop_time": None, "reason": None, "message": None})
     status = _with_progress(with_attempt(state.status, attempt), attempt, going.reported)
     if holdup is None:
         status = state.settled(status, Phase.RUNNING, Phase.RUNNING, f"attempt {attempt.number} is running")

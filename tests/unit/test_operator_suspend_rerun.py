@@ -143,6 +143,17 @@ def test_a_wish_that_is_taken_back_before_the_runner_has_stopped_costs_no_attemp
     assert (scene.status.counted_attempts, scene.status.disruptions) == (0, 0)
 
 
+def test_a_wish_that_is_taken_back_before_the_runner_was_told_leaves_no_trace() -> None:
+    scene = running().report(ReportBuilder())
+    scene.edit(suspend=True).settle()
+    assert scene.status.attempts[0].stop_time == stamp(scene.now)
+    scene.later(2).edit(suspend=False).report(ReportBuilder(sequence=2)).settle()
+    (attempt,) = scene.status.attempts
+    assert (attempt.stop_time, attempt.reason, attempt.message) == (None, None, None)
+    scene.later(100).report(ReportBuilder(sequence=3)).edit(cancel=True).settle()
+    assert scene.deleted == [], "a later wish has a grace period of its own"
+
+
 @pytest.mark.parametrize("change", [{"cancel": True}, {"suspend": True}], ids=["cancel", "suspend"])
 def test_a_success_is_stronger_than_a_wish_that_came_too_late(change: dict[str, bool]) -> None:
     scene = running().report(ReportBuilder())
