@@ -76,7 +76,7 @@ lock: $(UV) ## Lock every requirement with its hashes
 	@echo "uv>=0.9,<1" | $(UV) pip compile - $(LOCK) -o requirements/uv.txt
 	@$(UV) pip compile pyproject.toml --extra operator --extra testing --group dev $(LOCK) -o requirements/dev.txt
 	@$(UV) pip compile pyproject.toml --extra operator -c requirements/dev.txt $(LOCK) -o requirements/operator.txt
-	@$(UV) pip compile pyproject.toml --extra runner --excludes runner-image/excludes.txt $(LOCK) -o requirements/runner.txt
+	@$(UV) pip compile pyproject.toml --extra runner --excludes runner-image/excludes.txt --overrides runner-image/overrides.txt $(LOCK) -o requirements/runner.txt
 	@$(UV) pip compile pyproject.toml --extra testing -c requirements/dev.txt $(LOCK) -o requirements/testing.txt
 LOCK := --universal --python-version 3.11 --generate-hashes --no-header --quiet
 

@@ -62,6 +62,8 @@ ENV_RUN_UID = "CREWRUN_RUN_UID"
 ENV_ATTEMPT = "CREWRUN_ATTEMPT"
 ENV_POD_UID = "CREWRUN_POD_UID"
 ENV_DIGEST = "CREWRUN_DIGEST"
+#: What the run may spend, and what is gone of it, as JSON; without it there is no limit.
+ENV_ALLOWANCE = "CREWRUN_ALLOWANCE"
 #: Where to report; without it the runner does not.
 ENV_REPORT_URL = "CREWRUN_REPORT_URL"
 #: sha256 of the checkpoint to go on from, in hex; without it the attempt starts from scratch.

@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from crewrun_api.model import Model
+from crewrun_api.money import MicroUSD, Priced
 from crewrun_api.reasons import ExitCode, Outcome, OutputFormat, Reason, TaskState
 
 RECORD_LIMIT_BYTES = 4000
@@ -22,44 +23,59 @@ _LEAST_MESSAGE_BYTES = 200
 _PREVIEW_LIMIT_BYTES = 80
 
 
-class ModelUsage(Model):
-    """What one model was asked and answered, each LLM call counted once."""
+class ModelUsage(Priced):
+    """What one model was asked and answered, each answered request counted once."""
 
     model_config = ConfigDict(extra="ignore")  # as in Usage
 
     model: str = Field(description="The model, as the crew or profile names it.")
-    requests: Count = Field(default=0, description="Completed LLM calls.")
+    requests: Count = Field(default=0, description="LLM requests that it answered.")
     prompt_tokens: Count = Field(default=0, description="Tokens of prompts, cached ones included.")
     cached_prompt_tokens: Count = Field(default=0, description="Prompt tokens read from a cache.")
-    completion_tokens: Count = Field(default=0, description="Tokens of answers.")
+    completion_tokens: Count = Field(default=0, description="Tokens of answers, reasoning included.")
+    reasoning_tokens: Count = Field(default=0, description="Tokens of answers that were spent on reasoning.")
+    price_key: str | None = Field(
+        default=None,
+        max_length=256,
+        description="The entry of the price list; `spec.prices` for one of the run's own.",
+    )
+    price_date: str | None = Field(default=None, max_length=32, description="Date of the price list.")
 
 
-class Usage(Model):
-    """LLM calls and tokens, each call counted once, summed over attempts on a run.
+class Usage(Priced):
+    """LLM requests and tokens, each answered request counted once, summed over attempts on a run. A request that was
+    answered and billed counts, also when nobody could use the answer.
 
     It stands in statuses too: figures that a newer release added there are not this one's to refuse."""
 
     model_config = ConfigDict(extra="ignore")
 
-    requests: Count = Field(default=0, description="Completed LLM calls.")
+    requests: Count = Field(default=0, description="LLM requests that were answered.")
     prompt_tokens: Count = Field(default=0, description="Tokens of prompts, cached ones included.")
     cached_prompt_tokens: Count = Field(default=0, description="Prompt tokens read from a cache.")
-    completion_tokens: Count = Field(default=0, description="Tokens of answers.")
+    completion_tokens: Count = Field(default=0, description="Tokens of answers, reasoning included.")
+    reasoning_tokens: Count = Field(default=0, description="Tokens of answers that were spent on reasoning.")
     total_tokens: Count = Field(default=0, description="Prompt and completion tokens together.")
     incomplete: bool = Field(
         default=False,
-        description="True when a runner ended without a record or in the middle of an LLM call: what that cost is "
-        "not in these figures.",
+        description="True when an LLM request got no answer that says what it used, because its runner was lost or the "
+        "connection was: it may be billed, and is not in these figures.",
+    )
+    reserved_requests: Count = Field(
+        default=0, description="With incomplete: how many such requests there can have been; 0 when nobody can say."
     )
     reserved_tokens: Count = Field(
+        default=0, description="With incomplete: tokens that they can have used at the most; 0 when nobody can say."
+    )
+    reserved_cost_usd: MicroUSD = Field(
         default=0,
-        description="With incomplete: tokens that the calls which were open then can have used at the most; 0 when "
-        "nobody can say.",
+        description="With incomplete: what they can have cost at the most, USD with six decimal places, as far as "
+        "prices are known.",
     )
     by_model: list[ModelUsage] = Field(default_factory=list, description="The same, by model.")
 
 
-class TaskRecord(Model):
+class TaskRecord(Priced):
     """One task of the crew as the runner saw it."""
 
     name: str
@@ -68,6 +84,7 @@ class TaskRecord(Model):
     start_time: str | None = None
     completion_time: str | None = None
     total_tokens: Count = Field(default=0)
+    models: list[str] = Field(default_factory=list, description="The models that answered for it.")
     preview: str = ""
     attempt: int | None = Field(default=None, ge=1, description="The earlier attempt that finished it, if one did.")
 

@@ -7,7 +7,7 @@ runner, which mounts both as files (`names.SPEC_FILE`, `names.INPUTS_FILE`).
 from pydantic import ConfigDict, Field
 
 from crewrun_api.model import Model
-from crewrun_api.settings import Document, Retry, Settings
+from crewrun_api.settings import Budget, Document, Retry, Settings
 
 
 class ResolvedRun(Settings):
@@ -31,3 +31,4 @@ class AttemptSettings(Model):
     node_lost_seconds: int = 300
     grace_seconds: int = 30
     ttl_seconds_after_finished: int | None = None
+    budget: Budget | None = None

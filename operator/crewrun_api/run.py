@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from crewrun_api.kinds import AGE, CrewSpec, Kind, PrinterColumn
 from crewrun_api.model import Model
+from crewrun_api.money import Priced
 from crewrun_api.outcome import Usage
 from crewrun_api.reasons import Outcome, OutputFormat, Phase, Reason, TaskState, WebhookOutcome
 from crewrun_api.settings import Document, KeyReference, ObjectName, Settings
@@ -192,8 +193,10 @@ class AttemptStatus(StatusModel):
     usage: Usage | None = Field(default=None, description="What this attempt used.")
 
 
-class TaskStatus(StatusModel):
+class TaskStatus(Priced):
     """One task of the crew, as the newest attempt left it."""
+
+    model_config = ConfigDict(extra="ignore")  # as in StatusModel
 
     name: str = Field(description="The task.")
     agent: str = Field(default="", description="The role of its agent.")
@@ -202,6 +205,7 @@ class TaskStatus(StatusModel):
     start_time: str | None = Field(default=None, description="When it started.")
     completion_time: str | None = Field(default=None, description="When it ended.")
     total_tokens: int = Field(default=0, description="Tokens it used.")
+    models: list[str] | None = Field(default=None, max_length=16, description="The models that answered for it.")
     preview: str = Field(default="", description="The beginning of its output, one line.")
 
 

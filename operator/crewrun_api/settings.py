@@ -95,8 +95,11 @@ class LLM(Model):
         max_length=253,
         description="Model in CrewAI's spelling, provider first: `openai/gpt-4o`.",
     )
-    fallback_models: list[ObjectName] | None = later(
-        "Models that are asked in turn when the first fails.", "size(self.fallbackModels) == 0", max_length=16
+    fallback_models: list[Annotated[str, StringConstraints(min_length=1, max_length=253)]] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Models that are asked in turn when `model` cannot answer, after its retries: rate limit, 5xx, no "
+        "answer, or a key that is refused. A model that failed is left alone for a minute.",
     )
     base_url: str | None = Field(
         default=None,
@@ -106,7 +109,13 @@ class LLM(Model):
     )
     temperature: float | None = Field(default=None, ge=0, le=2, description="Sampling temperature.")
     timeout_seconds: Seconds | None = Field(default=None, description="Time limit of one LLM call, seconds.")
-    max_retries: int = Field(default=2, ge=0, le=10, description="How often one call is tried again inside the runner.")
+    max_retries: int = Field(
+        default=2,
+        ge=0,
+        le=10,
+        description="How often one call is tried again inside the runner before a fallback model is asked, or the "
+        "attempt fails.",
+    )
 
 
 class Memory(Model):
@@ -286,8 +295,18 @@ class Settings(Model):
         description="How long a runner's node may be unreachable before the attempt is given up and made again, "
         "seconds. A node that is only cut off may still finish the call that its runner is in.",
     )
-    budget: Budget | None = later("What the run may spend.")
-    prices: dict[str, Price] | None = later("Prices that replace the price list.")
+    budget: Budget | None = Field(
+        default=None,
+        description="What the run may spend over all its attempts and reruns. An LLM request that could exceed it is "
+        "not made, and the run fails as BudgetExceeded; with a larger budget a rerun goes on from there. "
+        "Unset: no limit.",
+    )
+    prices: dict[str, Price] | None = Field(
+        default=None,
+        max_length=256,
+        description="Prices by model that replace those of the price list: for models that it does not know, or "
+        "prices of your own.",
+    )
     checkpoint_encryption: CheckpointEncryption | None = Field(
         default=None, description="Keys that checkpoints are encrypted with. Unset: they are not encrypted."
     )

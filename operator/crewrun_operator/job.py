@@ -6,8 +6,10 @@ Kubernetes owns placement, the operator alone owns retries: `backoffLimit: 0` an
 from typing import Any
 
 from crewrun_api import names
+from crewrun_api.allowance import Allowance, Spent
+from crewrun_api.outcome import Usage
 from crewrun_api.reasons import Reason
-from crewrun_api.resolved import ResolvedRun
+from crewrun_api.resolved import AttemptSettings, ResolvedRun
 from crewrun_api.settings import SecretSource
 from crewrun_operator.attachments import Attachments, Reporting, attachments
 from crewrun_operator.memory import grown
@@ -151,7 +153,12 @@ def _container(
     return {
         "name": names.CONTAINER,
         "image": pod.image,
-        "env": [*_user_env(resolved), *_own_env(run["metadata"], attempt, payload), *extras.env],
+        "env": [
+            *_user_env(resolved),
+            *_own_env(run["metadata"], attempt, payload),
+            *_allowance(run, payload),
+            *extras.env,
+        ],
         "envFrom": resolved.env_from,
         "workingDir": names.HOME_DIR,
         "terminationMessagePath": names.TERMINATION_LOG,
@@ -199,6 +206,16 @@ def _own_env(metadata: Manifest, attempt: int, payload: Payload) -> list[dict[st
         *({"name": name, "value": value} for name, value in values.items()),
         {"name": names.ENV_POD_UID, "valueFrom": pod_uid},
     ]
+
+
+def _allowance(run: Manifest, payload: Payload) -> list[dict[str, Any]]:
+    """What the attempt may spend, after what earlier ones have."""
+    budget = AttemptSettings.model_validate_json(payload.settings).budget
+    if budget is None:
+        return []
+    usage = Usage.model_validate((run.get("status") or {}).get("usage") or {})
+    allowance = Allowance(budget=budget, spent=Spent.of(usage))
+    return [{"name": names.ENV_ALLOWANCE, "value": allowance.model_dump_json(by_alias=True, exclude_none=True)}]
 
 
 def _own_volumes() -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from crewrun_api.outcome import ModelUsage, Sighting, Usage, cut
+from crewrun_api.outcome import ModelUsage, Sighting, TaskRecord, Usage, cut
 from crewrun_api.reasons import ConditionType, Phase, TaskState
 from crewrun_api.run import AttemptStatus, Condition, RunStatus, TaskStatus
 from crewrun_operator.definition import TaskOutline
@@ -12,9 +12,10 @@ from crewrun_operator.times import stamp
 
 _KEPT_ATTEMPTS = 10
 _KEPT_TASKS = 50
+_KEPT_MODELS = 16
 _MESSAGE_LIMIT_BYTES = 1000
 _STATUS_LIMIT_BYTES = 10_000
-_SHORT_MESSAGE_BYTES = 200
+_SHORT_MESSAGE_BYTES = 120
 _SHORTEST_MESSAGE_BYTES = 80
 _VERDICTS = {Phase.SUCCEEDED: "True", Phase.FAILED: "False", Phase.CANCELLED: "False"}
 
@@ -85,7 +86,7 @@ def with_tasks(status: RunStatus, tasks: list[TaskOutline]) -> RunStatus:
 def with_sighting(status: RunStatus, seen: Sighting, *, over: bool) -> RunStatus:
     """The status with what a runner saw of its tasks. When it is over, no task runs any more."""
     update: dict[str, Any] = {}
-    tasks = [TaskStatus(**{**task.model_dump(), "attempt": task.attempt or seen.attempt}) for task in seen.tasks]
+    tasks = [_task(task, seen.attempt) for task in seen.tasks]
     tasks = tasks[:_KEPT_TASKS] or status.tasks
     if over:
         tasks = [
@@ -97,6 +98,11 @@ def with_sighting(status: RunStatus, seen: Sighting, *, over: bool) -> RunStatus
     if total:
         update = {"task_count": total, "progress": f"{done}/{total}"}
     return status.model_copy(update={**update, "tasks": tasks})
+
+
+def _task(task: TaskRecord, attempt: int) -> TaskStatus:
+    fields = {**task.model_dump(), "attempt": task.attempt or attempt, "models": task.models[:_KEPT_MODELS] or None}
+    return TaskStatus(**fields)
 
 
 def with_usage(status: RunStatus, attempt: int, usage: Usage) -> RunStatus:
@@ -113,7 +119,9 @@ def with_usage(status: RunStatus, attempt: int, usage: Usage) -> RunStatus:
 
 def so_far(usage: Usage) -> Usage:
     """What a runner has used that goes on: a call that is open now is no gap in the figures."""
-    return usage.model_copy(update={"incomplete": False, "reserved_tokens": 0})
+    return usage.model_copy(
+        update={"incomplete": False, "reserved_requests": 0, "reserved_tokens": 0, "reserved_cost_usd": 0}
+    )
 
 
 def _replaced(total: Usage, old: Usage, new: Usage) -> Usage:
@@ -121,19 +129,28 @@ def _replaced(total: Usage, old: Usage, new: Usage) -> Usage:
     for sign, part in ((-1, old), (1, new)):
         for each in part.by_model:
             known = models.get(each.model, ModelUsage(model=each.model))
-            models[each.model] = known.model_copy(update=_added(known, each, sign, _MODEL_COUNTS))
+            price = {"price_key": each.price_key, "price_date": each.price_date}
+            models[each.model] = known.model_copy(update={**_added(known, each, sign, _MODEL_COUNTS), **price})
     total = total.model_copy(update=_added(total, old, -1, _COUNTS))
     return total.model_copy(
         update={
             **_added(total, new, 1, _COUNTS),
             "incomplete": total.incomplete or new.incomplete,
-            "by_model": [each for each in models.values() if each != ModelUsage(model=each.model)],
+            "by_model": [each for each in models.values() if any(getattr(each, count) for count in _MODEL_COUNTS)],
         }
     )
 
 
-_MODEL_COUNTS = ("requests", "prompt_tokens", "cached_prompt_tokens", "completion_tokens")
-_COUNTS = (*_MODEL_COUNTS, "total_tokens", "reserved_tokens")
+_MODEL_COUNTS = (
+    "requests",
+    "prompt_tokens",
+    "cached_prompt_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+    "unpriced_requests",
+)
+_COUNTS = (*_MODEL_COUNTS, "total_tokens", "reserved_requests", "reserved_tokens", "reserved_cost_usd")
 
 
 def _added(one: object, other: object, sign: int, fields: Iterable[str]) -> dict[str, int]:
@@ -165,7 +182,8 @@ def _short_attempts(status: RunStatus) -> RunStatus:
 
 
 def _without_previews(status: RunStatus) -> RunStatus:
-    return status.model_copy(update={"tasks": [task.model_copy(update={"preview": ""}) for task in status.tasks]})
+    shorter = {"preview": "", "models": None}
+    return status.model_copy(update={"tasks": [task.model_copy(update=shorter) for task in status.tasks]})
 
 
 def _short_conditions(status: RunStatus) -> RunStatus:

@@ -26,7 +26,8 @@ _SHOWN_PROBLEMS = 5
 #: Deeper documents break the libraries that read them. Schemas and definitions that people write have ten.
 _MOST_LEVELS = 64
 _QUANTITY = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
-_NOT_RUN = {"ttl_seconds_after_finished"}
+#: Not a part of what runs: with more time to live or a larger budget it is the same crew, whose checkpoint counts.
+_NOT_RUN = {"budget", "ttl_seconds_after_finished"}
 _M = TypeVar("_M", bound=Model)
 
 
@@ -212,7 +213,7 @@ def _where(path: str, location: tuple[int | str, ...]) -> str:
 
 
 def _canonical(resolved: ResolvedRun) -> str:
-    """What runs. The time to live is not part of it: it may change at any time."""
+    """What runs."""
     return _json(resolved.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_RUN))
 
 

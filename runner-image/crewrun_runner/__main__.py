@@ -15,13 +15,14 @@ from crewrun_runner import failures
 from crewrun_runner.ending import Ending
 from crewrun_runner.failures import Failure
 from crewrun_runner.farewell import Limits
+from crewrun_runner.files import texts
 from crewrun_runner.ledger import Ledger
 from crewrun_runner.message import TerminationMessage
 from crewrun_runner.payload import ENV_TERMINATION_LOG, Payload, execution, read
 from crewrun_runner.post import Post
 from crewrun_runner.progress import Progress
 from crewrun_runner.record import End
-from crewrun_runner.redaction import Redactor, secret_values, values_in
+from crewrun_runner.redaction import Redactor, passwords, secret_values, values_in, values_in_file
 from crewrun_runner.refusal import Refusal
 from crewrun_runner.reporter import Reporter
 from crewrun_runner.reporting import destination
@@ -95,8 +96,13 @@ def _reporter(progress: Progress, ending: Ending, redact: Redactor, log: Log) ->
 def _secrets(payload: Payload | None) -> set[str]:
     if payload is None:
         return secret_values(os.environ, ())
-    named = [secret.name for secret in payload.spec.secrets if secret.name]
-    return secret_values(os.environ, named) | values_in(payload.spec.definition)
+    spec = payload.spec
+    named = [secret.name for secret in spec.secrets if secret.name]
+    folders = [Path(secret.mount_path) for secret in spec.secrets if secret.mount_path]
+    of_files = (values_in_file(text) for folder in folders for text in texts(folder))
+    return secret_values(os.environ, named).union(
+        values_in(spec.definition), passwords(spec.llm.base_url or ""), *of_files
+    )
 
 
 if __name__ == "__main__":

@@ -1,38 +1,45 @@
-"""How many tokens an LLM call can cost at the most, before it is made. Purely computational, and by shape.
+"""How long an answer can be when the request does not say, and how long a prompt is whose request nobody sees.
 
-A token of a byte-level tokenizer stands for at least one byte, so the bytes of the prompt are a bound for its
-tokens, whatever the model.
+Purely computational, and by shape.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-#: What a provider's chat format adds to a message: its role, and where it begins and ends.
-_MESSAGE_TOKENS = 64
+#: The longest answer of a model that nobody knows: CrewAI's own guess for such a model's whole window.
+UNKNOWN_ANSWER = 8192
+#: What a chat format adds to a message or a tool: its role, and where it begins and ends.
+_FRAME_TOKENS = 64
 #: Each provider of CrewAI has its own name for it.
 _CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
-def most_tokens(messages: Iterable[Any], schemas: Iterable[Any], llm: Any, usage_ratio: float, unknown: int) -> int:
-    """Prompt and answer of one call together.
+def listed_answer(catalog: Mapping[str, Any], provider: str, model: str) -> int | None:
+    """The longest answer of a model, as a catalog of models in LiteLLM's form has it; else its whole window."""
+    for field in ("max_output_tokens", "max_input_tokens"):
+        spellings = (model, f"{provider}/{model}", model.rpartition("/")[2])
+        entries = [entry for name in spellings if isinstance(entry := catalog.get(name), Mapping)]
+        limits = [limit for entry in entries if isinstance(limit := entry.get(field), int)]
+        if limits:
+            return max(limits)
+    return None
 
-    CrewAI gives `usage_ratio` of a model's context window as its size, and `unknown` stands for the window of a
-    model that it does not know.
-    """
-    prompt = sum(_size(message) + _MESSAGE_TOKENS for message in messages)
-    prompt += sum(_size(schema) + _MESSAGE_TOKENS for schema in schemas)
-    return prompt + _most_in_answer(llm, usage_ratio, unknown) * (getattr(llm, "n", None) or 1)
 
-
-def _most_in_answer(llm: Any, usage_ratio: float, unknown: int) -> int:
-    size = llm.get_context_window_size() if hasattr(llm, "get_context_window_size") else 0
-    window = max(int((size + 1) / usage_ratio), unknown)  # + 1: CrewAI rounds down
+def own_limit(llm: Any) -> int | None:
+    """The limit that somebody gave to an LLM."""
     caps = [int(cap) for name in _CAPS if (cap := getattr(llm, name, None))]
-    if not caps:
-        return window
-    # The default window says nothing about a model that is not known: there the cap is all there is.
-    return max(caps) if window <= unknown else min(max(caps), window)
+    return max(caps) if caps else None
+
+
+def prompt_tokens(messages: Any, tools: Any) -> int:
+    """The bytes of a prompt bound its tokens."""
+    parts = [*_listed(messages), *_listed(tools)]
+    return sum(_size(part) + _FRAME_TOKENS for part in parts)
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _size(value: Any) -> int:

@@ -1,113 +1,120 @@
-"""LLM calls: which are open, what those can use at the most, and what the others used.
+"""LLM requests: which are open, what those can use at the most, and what the others used.
 
 Purely computational, and not safe to share by threads: the ledger is.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from crewrun_api.outcome import ModelUsage, Usage
-
-#: No answer has so many: an endpoint that reports nonsense must not spoil the record.
-_MOST_TOKENS = 10**9
+from crewrun_runner.budget import Amount, Need
+from crewrun_runner.tokens import Tokens
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """The usage numbers of one answer."""
+class Charge:
+    """One answered request. `task` is CrewAI's id of the task that it was made for, `micro` its cost in micro-USD,
+    None when nobody knows the price."""
 
-    prompt: int = 0
-    cached: int = 0
-    completion: int = 0
-
-    @classmethod
-    def of(cls, usage: dict[str, object] | None) -> "Tokens":
-        """From a provider's numbers; what it leaves out is 0."""
-        prompt, completion, total = (_count(usage, f"{name}_tokens") for name in ("prompt", "completion", "total"))
-        if not prompt and not completion:
-            prompt = total  # an endpoint that reports a sum alone: nothing of it may get lost
-        return cls(prompt, min(prompt, _count(usage, "cached_prompt_tokens")), completion)
-
-    @property
-    def total(self) -> int:
-        return self.prompt + self.completion
-
-    def __add__(self, other: "Tokens") -> "Tokens":
-        return Tokens(self.prompt + other.prompt, self.cached + other.cached, self.completion + other.completion)
+    task: str
+    model: str
+    tokens: Tokens
+    micro: int | None = None
+    price_key: str | None = None
+    price_date: str | None = None
 
 
-def _count(usage: dict[str, object] | None, name: str) -> int:
-    value = (usage or {}).get(name)
-    return min(max(0, value), _MOST_TOKENS) if isinstance(value, int) else 0
+@dataclass(frozen=True)
+class TaskFigures:
+    """What was used for one task."""
+
+    tokens: int
+    micro: int
+    unpriced: int
+    models: list[str]
 
 
 class Calls:
-    """The calls of one attempt. `task` is CrewAI's id of the task that a call is made for."""
+    """The requests of one attempt."""
 
     def __init__(self) -> None:
-        self._completed: dict[str, tuple[str, str, Tokens]] = {}
-        self._open: set[str] = set()
-        self._closed: set[str] = set()
-        self._reserved: dict[str, list[int]] = {}
+        self._charges: list[Charge] = []
+        self._open: dict[int, tuple[Need, int]] = {}
+        self._last = 0
+        #: What the charges sum up to, with what may have been billed beside them.
+        self.spent = Amount()
+        self._lost = Amount()
 
-    def reserve(self, task: str, tokens: int) -> None:
-        """A call is about to begin that can use so many tokens at the most."""
-        self._reserved.setdefault(task, []).append(min(max(0, tokens), _MOST_TOKENS))
+    def reserve(self, need: Need, answer: int) -> int:
+        """A request is about to be made, with an answer of so many tokens at the most; the number that it goes by
+        from now on."""
+        self._last += 1
+        self._open[self._last] = need, answer
+        return self._last
 
-    def release(self, task: str) -> None:
-        """The oldest reservation of a task is done with: its calls follow each other."""
-        if reserved := self._reserved.get(task):
-            reserved.pop(0)
+    def release(self, number: int) -> None:
+        """The request was not made, or nobody bills it."""
+        self._open.pop(number, None)
 
-    def release_all(self, task: str) -> None:
-        """The task has ended. What is reserved for it still is for a call that something else prevented."""
-        self._reserved.pop(task, None)
+    def settle(self, number: int, charge: Charge) -> None:
+        """The request was answered."""
+        self._open.pop(number, None)
+        self._charges.append(charge)
+        self.spent += Amount(1, charge.tokens.total, charge.micro or 0)
 
-    def started(self, call: str) -> None:
-        if call not in self._closed:
-            self._open.add(call)
+    def lose(self, number: int) -> None:
+        """The request was made, and nobody says what it used: it may be billed all the same."""
+        if made := self._open.pop(number, None):
+            need, answer = made
+            self._lost += need.amount(answer)
+            self.spent += need.amount(answer)
 
-    def completed(self, event: str, call: str, task: str, model: str, tokens: Tokens) -> None:
-        self.closed(call, task)
-        self._completed[event] = (task, model, tokens)
-
-    def closed(self, call: str, task: str) -> None:
-        self._open.discard(call)
-        if call not in self._closed:  # CrewAI tells of one failed call twice
-            self._closed.add(call)
-            self.release(task)
+    @property
+    def held(self) -> Amount:
+        """What the open requests can use at the most. Asked for anew each time: prices may become known meanwhile."""
+        return sum((need.amount(answer) for need, answer in self._open.values()), Amount())
 
     @property
     def in_flight(self) -> int:
-        """A call is reserved a moment before its event says that it began; not every call is reserved."""
-        return max(len(self._open), sum(map(len, self._reserved.values())))
+        return len(self._open)
 
-    def of_task(self, task: str) -> Tokens:
-        return sum((tokens for key, _, tokens in self._completed.values() if key == task), Tokens())
+    def of_task(self, task: str) -> TaskFigures:
+        own = [charge for charge in self._charges if charge.task == task]
+        return TaskFigures(
+            tokens=sum(charge.tokens.total for charge in own),
+            micro=sum(charge.micro or 0 for charge in own),
+            unpriced=sum(charge.micro is None for charge in own),
+            models=sorted({charge.model for charge in own}),
+        )
 
     def usage(self) -> Usage:
-        """Tokens and calls, in all and by model. A call that is open now is not in them, and they say so, with
-        what such calls can use at the most."""
-        calls = list(self._completed.values())
-        totals = sum((tokens for _, _, tokens in calls), Tokens())
+        """Tokens, requests and cost, in all and by model. What is open or lost is not in them, and they say so, with
+        what it can have used at the most."""
+        unknown = self._lost + self.held
         return Usage(
-            requests=len(calls),
-            prompt_tokens=totals.prompt,
-            cached_prompt_tokens=totals.cached,
-            completion_tokens=totals.completion,
-            total_tokens=totals.total,
-            incomplete=self.in_flight > 0,
-            reserved_tokens=sum(map(sum, self._reserved.values())),
-            by_model=[_of_model(model, calls) for model in sorted({model for _, model, _ in calls})],
+            **_sums(self._charges),
+            total_tokens=sum(charge.tokens.total for charge in self._charges),
+            incomplete=unknown.requests > 0,
+            reserved_requests=unknown.requests,
+            reserved_tokens=unknown.tokens,
+            reserved_cost_usd=unknown.micro,
+            by_model=[_of_model(model, self._charges) for model in sorted({charge.model for charge in self._charges})],
         )
 
 
-def _of_model(model: str, calls: list[tuple[str, str, Tokens]]) -> ModelUsage:
-    own = [tokens for _, name, tokens in calls if name == model]
-    total = sum(own, Tokens())
-    return ModelUsage(
-        model=model,
-        requests=len(own),
-        prompt_tokens=total.prompt,
-        cached_prompt_tokens=total.cached,
-        completion_tokens=total.completion,
-    )
+def _of_model(model: str, charges: Iterable[Charge]) -> ModelUsage:
+    own = [charge for charge in charges if charge.model == model]
+    return ModelUsage(**_sums(own), model=model, price_key=own[-1].price_key, price_date=own[-1].price_date)
+
+
+def _sums(charges: list[Charge]) -> dict[str, int]:
+    tokens = sum((charge.tokens for charge in charges), Tokens())
+    return {
+        "requests": len(charges),
+        "prompt_tokens": tokens.prompt,
+        "cached_prompt_tokens": tokens.cached,
+        "completion_tokens": tokens.completion,
+        "reasoning_tokens": tokens.reasoning,
+        "cost_usd": sum(charge.micro or 0 for charge in charges),
+        "unpriced_requests": sum(charge.micro is None for charge in charges),
+    }

@@ -1,10 +1,8 @@
 """The edge to CrewAI, with `listener` and `resume`: written against the pinned release, and imported last."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +10,22 @@ from pydantic import BaseModel
 
 from crewrun_api.reasons import OutputFormat, TaskState
 from crewrun_api.report import OutputFile
-from crewrun_runner import absent, bound, files
+from crewrun_runner import absent, files
 from crewrun_runner.checkpoint import FinishedTask
 from crewrun_runner.ledger import Ledger, Task
+from crewrun_runner.metering import Meter, Reserve
+from crewrun_runner.pricing import Prices
 from crewrun_runner.record import Answer
-from crewrun_runner.reporter import Stopping
 from crewrun_runner.settings import Prepared
 from crewrun_runner.streams import Log
 
 # crewai and the SDKs define 1,457 models and a crew uses a few dozen: each is built when it is first used.
 BaseModel.model_config["defer_build"] = True
 with absent.install().stand_ins():
-    import crewai.events.event_types
-    import crewai.hooks.llm_hooks
-    import crewai.llms.context_window
-    import crewai.llms.retry
-    from crewai.context import get_current_task_id
     from crewai.events import crewai_event_bus
-    from crewai.hooks.dispatch import HookAborted
-    from crewai.hooks.llm_hooks import register_before_llm_call_hook
-    from crewai.llms.context_window import CONTEXT_WINDOW_USAGE_RATIO, DEFAULT_CONTEXT_WINDOW_SIZE
     from crewai.project.crew_loader import load_crew_from_definition
-    from crewai.utilities.agent_utils import convert_tools_to_openai_schema
 
-    from crewrun_runner import listener, resume
+    from crewrun_runner import listener, models, resume
 
 #: How long the end waits for handlers that have been given an event, seconds. They take microseconds.
 _FLUSH_SECONDS = 1.0
@@ -44,8 +34,8 @@ _FLUSH_SECONDS = 1.0
 class LoadedCrew:
     """A crew that is ready to start.
 
-    `before_call` is told of each LLM call before it is made: the task it is made for and the tokens that it can
-    cost at the most. `finished` are the tasks that earlier attempts finished; what does not fit is Unusable.
+    `reserve` is asked before each request to a model. `finished` are the tasks that earlier attempts finished; what
+    does not fit is Unusable.
     """
 
     def __init__(
@@ -54,19 +44,15 @@ class LoadedCrew:
         inputs: dict[str, Any],
         ledger: Ledger,
         log: Log,
-        before_call: Callable[[str, int], None],
+        reserve: Reserve,
         finished: Sequence[FinishedTask],
         attempt: int,
     ) -> None:
-        _one_try_for_a_rate_limit()
-        _no_call_unseen()
         if not prepared.definition.get("verbose"):
             logging.getLogger("crewai").setLevel(logging.ERROR)
         self._inputs = inputs
         self._ledger = ledger
-        self._announce = before_call
         self._attempt = attempt
-        self._stopped = threading.Event()
         self._crew, _ = load_crew_from_definition(prepared.definition, source="definition")
         _an_agent_for_each_parallel_task(self._crew, inputs)
         self._finished = {task.index: task for task in finished}
@@ -78,7 +64,9 @@ class LoadedCrew:
         ledger.restore({str(self._crew.tasks[task.index].id): task.record for task in finished})
         resume.instead_of_executing(outputs)
         listener.Listener(ledger, prepared, log).register(crewai_event_bus)
-        register_before_llm_call_hook(self._before_call)
+        meter = Meter(reserve, ledger, Prices(prepared.prices))
+        self._models = models.Models(prepared.llm, prepared.named, ledger, meter, log)
+        self._models.own(_llms(self._crew))
 
     @property
     def task_count(self) -> int:
@@ -120,7 +108,7 @@ class LoadedCrew:
 
     def stop_calls(self) -> None:
         """No LLM call begins any more; those in flight go on."""
-        self._stopped.set()
+        self._models.stop()
 
     def wait_for_calls(self, seconds: float) -> None:
         """Until the answers to calls in flight have been counted: the provider bills them."""
@@ -133,48 +121,12 @@ class LoadedCrew:
         self.stop_calls()
         crewai_event_bus.flush(timeout=_FLUSH_SECONDS)
 
-    def _before_call(self, context: Any) -> None:
-        """CrewAI lets a call pass whatever a hook raises, but for HookAborted."""
-        if not self._stopped.is_set():
-            window = CONTEXT_WINDOW_USAGE_RATIO, DEFAULT_CONTEXT_WINDOW_SIZE
-            tokens = bound.most_tokens(context.messages, _schemas(context.executor), context.llm, *window)
-            try:
-                self._announce(str(get_current_task_id() or getattr(context.task, "id", "")), tokens)
-            except Stopping:
-                self._stopped.set()
-        if self._stopped.is_set():
-            raise HookAborted(listener.STOPPED, source="crewrun")
 
-
-def _schemas(executor: Any) -> list[Any]:
-    """What goes to the model beside the messages; an LLM call without an executor has nothing of that kind."""
-    model = getattr(executor, "response_model", None)
-    tools, *_ = convert_tools_to_openai_schema(getattr(executor, "original_tools", None) or [])
-    return [*tools, *([model.model_json_schema()] if model else [])]
-
-
-def _one_try_for_a_rate_limit() -> None:
-    """CrewAI makes up to three rounds on 429, around the SDK's retries. The operator waits as long as the
-    provider asks, and costs nothing meanwhile."""
-    if not hasattr(crewai.llms.retry, "_LLM_RATE_LIMIT_MAX_ATTEMPTS"):
-        raise RuntimeError("this crewai retries rate limits in another way than the runner knows")
-    crewai.llms.retry._LLM_RATE_LIMIT_MAX_ATTEMPTS = 1
-
-
-def _no_call_unseen() -> None:
-    """CrewAI shortens a long talk by LLM calls within another call, and thinks that its hooks have seen them."""
-    summarize = crewai.llms.context_window.summarize_messages
-    seen = crewai.hooks.llm_hooks._model_call_hooks_dispatched
-
-    @wraps(summarize)
-    def summarize_messages(*args: Any, **kwargs: Any) -> None:
-        token = seen.set(False)
-        try:
-            summarize(*args, **kwargs)
-        finally:
-            seen.reset(token)
-
-    crewai.llms.context_window.summarize_messages = summarize_messages
+def _llms(crew: Any) -> list[Any]:
+    """What a crew's agents ask."""
+    agents = [*crew.agents, *([crew.manager_agent] if crew.manager_agent else [])]
+    asked = [getattr(agent, name, None) for agent in agents for name in ("llm", "function_calling_llm")]
+    return [llm for llm in (*asked, crew.manager_llm) if hasattr(llm, "model")]
 
 
 def _an_agent_for_each_parallel_task(crew: Any, inputs: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ of an LLM call without a status or a known class is an answer that nobody could 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -148,14 +148,25 @@ def loading(error: BaseException) -> Failure:
 
 def running(error: BaseException, place: Place, now: datetime) -> Failure:
     """An exception out of the crew's kickoff."""
-    if isinstance(error, Refusal):
-        return Failure(error.reason, error.message)
+    for link in chain(error):
+        if isinstance(link, Refusal):
+            return Failure(link.reason, link.message)
     for link in chain(error):
         foreign = type(link).__module__.partition(".")[0] in _HTTP_LIBRARIES and not place.in_llm_call
         if not foreign and (reason := _reason(link)):
             return _failure(reason, link, place, now)
     reason = Reason.LLM_UNAVAILABLE if place.in_llm_call else Reason.TASK_FAILED
     return _failure(reason, error, place, now)
+
+
+def failed_over(failovers: Mapping[tuple[str, str], Reason]) -> str:
+    """What is said of a crew that finished with other models than it names."""
+    return "".join(f"; {other} was asked for {model} ({reason})" for (model, other), reason in failovers.items())
+
+
+def classified(error: BaseException) -> Reason | None:
+    """The reason of an exception out of an LLM call, if anything in its chain says one."""
+    return next((reason for link in chain(error) if (reason := _reason(link))), None)
 
 
 def _reason(error: BaseException) -> Reason | None:

@@ -1,13 +1,22 @@
-"""The files that tasks wrote with `output_file`, as the report takes them."""
+"""Files: those that tasks wrote with `output_file`, as the report takes them, and those of mounted Secrets."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from crewrun_api.report import STORED_LIMIT_BYTES, OutputFile, Upload
 
 #: Where a runner may write besides its home.
 SCRATCH = Path("/tmp")
+
+
+def texts(folder: Path) -> Iterator[str]:
+    """The texts in a mounted Secret. kubelet keeps each file once more in a folder that begins with two dots."""
+    for path in sorted(folder.rglob("*")):
+        if not path.relative_to(folder).parts[0].startswith("..") and path.is_file():
+            with suppress(OSError, UnicodeDecodeError):
+                yield path.read_text()
 
 
 def collect(

@@ -1,19 +1,40 @@
 """What happened, folded from events into tasks and usage. Purely computational, and safe to share by threads.
 
 CrewAI calls handlers in a pool of threads, so events arrive in any order: every fold here comes out the same
-whatever the order. A provider's answer counts once, by the event that says that its call completed. Before a
-call begins, what it can cost at the most is reserved; its first event that says it ended drops that.
+whatever the order. A provider's answer counts once, in the thread that has received it. Before a request is made,
+what it can use at the most is reserved, under the one lock that guards the budget too.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from crewrun_api.outcome import TaskRecord, Usage, preview
-from crewrun_api.reasons import TaskState
-from crewrun_runner.calls import Calls, Tokens
+from crewrun_api.reasons import Reason, TaskState
+from crewrun_runner.budget import Caps, Need, No, answer_that_fits, exceeded
+from crewrun_runner.calls import Calls, Charge
 from crewrun_runner.streams import timestamp
+
+
+class Stopping(Exception):
+    """The run ends: the LLM request that was about to be made must not."""
+
+
+class BudgetExceeded(Exception):
+    """An LLM request does not fit what the run may spend; the text says which limit."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A reservation. `answer` is how long the answer may be, tokens, and `less` whether the request wanted more."""
+
+    number: int
+    task: str
+    model: str
+    answer: int
+    less: bool = False
 
 
 @dataclass
@@ -45,8 +66,16 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
         self._tasks: dict[str, Task] = {}
         self._calls = Calls()
+        self._closed = False
+        #: What the run may spend.
+        self.caps = Caps()
+        #: Which model was asked in the place of which, and why the first time.
+        self.failovers: dict[tuple[str, str], Reason] = {}
+        #: Why the budget ends the run, once it does.
+        self.budget_exceeded = ""
         #: Called after each change, with whether a task ended.
         self.changed: Callable[[bool], None] = lambda _: None
         #: Why a checkpoint that was there was not used.
@@ -75,36 +104,71 @@ class Ledger:
             if task := self._tasks.get(key):
                 task.end, task.failed = moment, error is not None
                 task.answer, task.error = answer, error or ""
-            self._calls.release_all(key)
         self.changed(True)
 
-    def reserve(self, key: str, tokens: int) -> None:
-        """A call is about to begin that can use so many tokens at the most. Who reserves tells others."""
-        with self._lock:
-            self._calls.reserve(key, tokens)
+    def reserve(self, task: str, model: str, need: Need) -> Ticket:
+        """A request is about to be made. Waits while others hold what it needs. Raises Stopping, or BudgetExceeded
+        when it cannot fit. Who reserves tells others."""
+        with self._freed:
+            while True:
+                if self._closed:
+                    raise Stopping
+                answer = answer_that_fits(self.caps, self._calls.spent, self._calls.held, need)
+                if answer is No.NEVER:
+                    raise BudgetExceeded(self._exceed(need))
+                if not isinstance(answer, No):
+                    return Ticket(self._calls.reserve(need, answer), task, model, answer, answer < need.answer)
+                self._freed.wait()
 
-    def release(self, key: str) -> None:
-        """The call that was about to begin does not."""
-        with self._lock:
-            self._calls.release(key)
+    def release(self, ticket: Ticket) -> None:
+        """The request was not made, or nobody bills it."""
+        with self._freed:
+            self._calls.release(ticket.number)
+            self._freed.notify_all()
         self.changed(False)
 
-    def call_started(self, call: str) -> None:
-        with self._lock:
-            self._calls.started(call)
-
-    def call_completed(self, event: str, call: str, key: str, model: str, tokens: Tokens) -> None:
-        with self._lock:
-            self._calls.completed(event, call, key, model, tokens)
+    def settle(self, ticket: Ticket, charge: Charge) -> None:
+        """The request was answered."""
+        with self._freed:
+            self._calls.settle(ticket.number, charge)
+            self._freed.notify_all()
         self.changed(False)
 
-    def call_failed(self, call: str, key: str, model: str, error: str) -> None:
+    def lose(self, ticket: Ticket) -> None:
+        """The request was made, and what it used is not known."""
+        with self._freed:
+            self._calls.lose(ticket.number)
+            self._freed.notify_all()
+        self.changed(False)
+
+    def cut(self, ticket: Ticket) -> None:
+        """An answer ended at the limit that the budget set for it: nobody can use it."""
+        with self._freed:
+            self._exceed(None, ticket.answer)
+
+    @property
+    def closed(self) -> bool:
+        """Whether no request is made any more."""
         with self._lock:
-            self._calls.closed(call, key)
+            return self._closed
+
+    def failed_over(self, model: str, other: str, reason: Reason) -> None:
+        """Another model is asked in the place of one that failed."""
+        with self._lock:
+            self.failovers.setdefault((model, other), reason)
+
+    def close(self) -> None:
+        """No request is made any more."""
+        with self._freed:
+            self._closed = True
+            self._freed.notify_all()
+
+    def call_failed(self, key: str, model: str, error: str) -> None:
+        """A model was asked for a task, and gave no answer that could be used."""
+        with self._lock:
             if task := self._tasks.get(key):
                 task.failing_model = model
                 task.llm_errors.add(error)
-        self.changed(False)
 
     @property
     def calls_in_flight(self) -> int:
@@ -153,6 +217,22 @@ class Ledger:
             state=TaskState.PENDING if ended and task.state is TaskState.RUNNING else task.state,
             start_time=timestamp(task.start) if task.start else None,
             completion_time=timestamp(task.end) if task.end else None,
-            total_tokens=self._calls.of_task(task.key).total,
             preview=preview(redact(task.answer)),
+            **self._figures(task.key),
         )
+
+    def _figures(self, key: str) -> dict[str, Any]:
+        figures = self._calls.of_task(key)
+        return {
+            "total_tokens": figures.tokens,
+            "cost_usd": figures.micro,
+            "unpriced_requests": figures.unpriced,
+            "models": figures.models,
+        }
+
+    def _exceed(self, need: Need | None, cut_at: int = 0) -> str:
+        """The first to find it says why; nobody who comes later spends anything."""
+        self._closed = True
+        self.budget_exceeded = self.budget_exceeded or exceeded(self.caps, self._calls.spent, need, cut_at)
+        self._freed.notify_all()
+        return self.budget_exceeded

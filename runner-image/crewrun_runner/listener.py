@@ -8,13 +8,11 @@ from crewai.events.types.llm_events import LLMCallCompletedEvent, LLMCallFailedE
 from crewai.events.types.task_events import TaskCompletedEvent, TaskFailedEvent, TaskStartedEvent
 from crewai.hooks.dispatch import HookAborted
 
-from crewrun_runner.calls import Tokens
 from crewrun_runner.ledger import Ledger
+from crewrun_runner.models import STOPPED
 from crewrun_runner.settings import Prepared
 from crewrun_runner.streams import Log, timestamp
-
-#: What the crew's hook says when it prevents a call.
-STOPPED = "the run ends"
+from crewrun_runner.tokens import Tokens
 
 
 class Listener:
@@ -63,12 +61,9 @@ class Listener:
 
     def _call_started(self, _: Any, event: Any) -> None:
         self._began[event.call_id] = time.monotonic()
-        self._ledger.call_started(event.call_id)
 
     def _call_completed(self, _: Any, event: Any) -> None:
-        tokens = Tokens.of(event.usage)
-        model = self._named(event.model or "")
-        self._ledger.call_completed(event.event_id, event.call_id, _task_of(event), model, tokens)
+        tokens = Tokens.of(event.usage or {})
         self._call_line(
             "llm_call_completed",
             event,
@@ -79,7 +74,8 @@ class Listener:
         )
 
     def _call_failed(self, _: Any, event: Any) -> None:
-        self._ledger.call_failed(event.call_id, _task_of(event), self._named(event.model or ""), event.error)
+        if self._ledger.closed:
+            return  # prevented
         if event.call_id not in self._failed:  # CrewAI tells of one failed call twice
             self._failed.add(event.call_id)
             self._call_line("llm_call_failed", event, level="warning")

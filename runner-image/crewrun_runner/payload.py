@@ -9,10 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from crewrun_api import names
+from crewrun_api.allowance import Allowance
 from crewrun_api.reasons import Reason
 from crewrun_api.resolved import ResolvedRun
+from crewrun_runner.budget import Caps
 from crewrun_runner.refusal import Refusal
 
+_SAME_RELEASE = "the runner image and the operator must be of the same release"
 ENV_SPEC_DIR = "CREWRUN_SPEC_DIR"
 ENV_TERMINATION_LOG = "CREWRUN_TERMINATION_LOG"
 
@@ -51,6 +54,21 @@ def execution(environ: Mapping[str, str]) -> Execution:
     )
 
 
+def caps(environ: Mapping[str, str]) -> Caps:
+    """What the attempt may spend. A limit that cannot be read must not be taken for none."""
+    text = environ.get(names.ENV_ALLOWANCE)
+    if not text:
+        return Caps()
+    try:
+        return Caps.of(Allowance.model_validate_json(text))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join(map(str, first["loc"])) or "(top)"
+        raise Refusal(
+            Reason.RUNNER_CRASHED, f"{names.ENV_ALLOWANCE}: {path}: {first['msg']}; {_SAME_RELEASE}"
+        ) from error
+
+
 def read(environ: Mapping[str, str]) -> Payload:
     """The mounted files, checked."""
     folder = Path(environ.get(ENV_SPEC_DIR, names.SPEC_DIR))
@@ -79,8 +97,7 @@ def check(spec: bytes, inputs: bytes, digest: str) -> Payload:
         path = ".".join(str(part) for part in first["loc"]) or "(top)"
         raise Refusal(
             Reason.RUNNER_CRASHED,
-            f"{names.SPEC_FILE} does not fit this runner: {path}: {first['msg']}; the runner image and the "
-            "operator must be of the same release",
+            f"{names.SPEC_FILE} does not fit this runner: {path}: {first['msg']}; {_SAME_RELEASE}",
         ) from error
     try:
         values = json.loads(inputs)

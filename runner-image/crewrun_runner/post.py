@@ -42,7 +42,7 @@ class Post:
     def _connect(self) -> Any:
         """A client that trusts the operator's own authorities and nobody else. After each failure there is a new
         one, since the authorities may have been replaced."""
-        import httpx  # type: ignore[import-not-found]  # in the runner's environment, where openai needs it
+        import httpx  # in the runner's environment, where openai needs it
 
         verify: ssl.SSLContext | bool = True
         if self._url.startswith("https:"):

@@ -5,12 +5,13 @@ import threading
 import traceback
 
 from crewrun_api.report import Snapshot, encode_snapshot
-from crewrun_runner.ledger import Ledger
+from crewrun_runner.budget import Need
+from crewrun_runner.ledger import Ledger, Stopping, Ticket
 from crewrun_runner.message import TerminationMessage
 from crewrun_runner.payload import Execution
 from crewrun_runner.record import seen
 from crewrun_runner.redaction import Redactor
-from crewrun_runner.reporter import Reporter, Stopping
+from crewrun_runner.reporter import Reporter
 
 
 class Progress:
@@ -43,25 +44,25 @@ class Progress:
         if urgent and self.reporter is not None:
             self.reporter.urge()
 
-    def before_call(self, key: str, tokens: int) -> None:
-        """An LLM call for that task is about to begin, and can use so many tokens. Raises Stopping if it must not.
+    def reserve(self, task: str, model: str, need: Need) -> Ticket:
+        """An LLM request for that task is about to be made. Raises Stopping or BudgetExceeded if it must not.
 
-        When this returns, the call stands in the termination message, and with an operator that answers also there.
+        When this returns, the request stands in the termination message, and with an operator that answers also there.
         """
-        if self._halted.is_set():
-            raise Stopping
-        self.ledger.reserve(key, tokens)
+        ticket = self.ledger.reserve(task, model, need)
         sequence = self._write()
         self._catch_up()
         if self.reporter is not None:
             self.reporter.wait_for(sequence)
         if self._halted.is_set():
-            self.ledger.release(key)
+            self.ledger.release(ticket)
             raise Stopping
+        return ticket
 
     def halt(self) -> None:
-        """No LLM call begins any more."""
+        """No LLM request is made any more."""
         self._halted.set()
+        self.ledger.close()
         if self.reporter is not None:
             self.reporter.halt()
 

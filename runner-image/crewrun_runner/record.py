@@ -33,8 +33,8 @@ class End:
     failure: Failure | None = None
 
     @classmethod
-    def success(cls, answer: Answer) -> "End":
-        return cls(Outcome.SUCCEEDED, Reason.COMPLETED, "the crew finished", answer=answer)
+    def success(cls, answer: Answer, remark: str = "") -> "End":
+        return cls(Outcome.SUCCEEDED, Reason.COMPLETED, f"the crew finished{remark}", answer=answer)
 
     @classmethod
     def failed(cls, failure: Failure) -> "End":
@@ -116,5 +116,6 @@ def log_fields(record: OutcomeRecord, end: End, seconds: float) -> dict[str, Any
         "promptTokens": record.usage.prompt_tokens,
         "completionTokens": record.usage.completion_tokens,
         "totalTokens": record.usage.total_tokens,
+        "costUSD": record.usage.model_dump(mode="json", by_alias=True)["costUSD"],
         "durationSeconds": round(seconds, 3),
     }

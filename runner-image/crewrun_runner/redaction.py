@@ -1,24 +1,42 @@
 """Secret values never leave the process: whatever is written goes through a `Redactor` first.
 
-Values are known by the names of their variables, so this works wherever a value turns up: in an error that a
-provider echoes, in a traceback, in a model's answer. Purely computational.
+Values are known by the names of their variables, by the files of mounted Secrets and by the addresses that carry
+them, so this works wherever a value turns up: in an error that a provider echoes, in a traceback, in a model's answer.
+Purely computational.
 """
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote
+from contextlib import suppress
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 MASK = "[redacted]"
 #: Shorter values would mask ordinary words and digits.
 _SHORTEST = 6
-_SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+_NAME = r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTHORIZATION|COOKIE)"
+_SECRET_NAME = re.compile(rf"(^|[_-]){_NAME}$", re.IGNORECASE)
+#: A setting with such a name in a file of settings.
+_SETTING = re.compile(
+    rf"^\s*[\"']?[\w.-]*{_NAME}[\"']?\s*[:=]\s*[\"']?(?P<value>[^\"'\s]+)", re.IGNORECASE | re.MULTILINE
+)
+_SCHEME = re.compile(r"^(Bearer|Basic|Token|ApiKey)\s+(?P<rest>\S+)$", re.IGNORECASE)
+#: A file that is longer is not a key: each of its lines would be looked for in all that is written.
+_LONGEST_FILE = 16 * 1024
 
 
 def secret_values(environ: Mapping[str, str], names: Iterable[str]) -> set[str]:
-    """The values of the variables `names` and of those whose own names say that they are secret."""
+    """The values of the variables `names` and of those whose own names say that they are secret; of all others the
+    passwords in their addresses."""
     listed = set(names)
-    return {value for name, value in environ.items() if name in listed or _SECRET_NAME.search(name)}
+    found: set[str] = set()
+    for name, value in environ.items():
+        if name in listed or _SECRET_NAME.search(name):
+            found |= {value, *_within(value)}
+        else:
+            found |= passwords(value)
+    return found
 
 
 def values_in(document: object) -> set[str]:
@@ -27,12 +45,45 @@ def values_in(document: object) -> set[str]:
     if isinstance(document, Mapping):
         for name, value in document.items():
             if isinstance(value, str) and _SECRET_NAME.search(str(name)):
-                found.add(value)
+                found |= {value, *_within(value)}
             found |= values_in(value)
     elif isinstance(document, list):
         for item in document:
             found |= values_in(item)
+    elif isinstance(document, str):
+        found |= passwords(document)
     return found
+
+
+def values_in_file(text: str) -> set[str]:
+    """The secret values in a file that a Secret holds: the whole of a short one, and what a longer one calls so."""
+    named = {match["value"] for match in _SETTING.finditer(text)}
+    with suppress(ValueError):
+        named |= values_in(json.loads(text))
+    return named | ({text, *_within(text)} if len(text) <= _LONGEST_FILE else set())
+
+
+def passwords(text: str) -> set[str]:
+    """The user's password in an address, and the values of its query that are called secret; as a header spells them
+    too."""
+    if "://" not in text or any(character.isspace() for character in text):
+        return set()
+    try:
+        address = urlsplit(text)
+        user, password = unquote(address.username or ""), unquote(address.password or "")
+        asked = parse_qsl(address.query)
+    except ValueError:
+        return set()
+    found = {value for name, value in asked if _SECRET_NAME.search(name)}
+    if password:
+        found |= {password, b64encode(f"{user}:{password}".encode()).decode()}
+    return found
+
+
+def _within(value: str) -> set[str]:
+    """What a secret value carries: the password of an address, the key behind a scheme."""
+    scheme = _SCHEME.match(value.strip())
+    return passwords(value.strip()) | ({scheme["rest"]} if scheme else set())
 
 
 class Redactor:

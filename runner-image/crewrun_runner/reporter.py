@@ -20,10 +20,6 @@ from crewrun_runner.unkept import Unkept
 ANSWER_SECONDS = 1.0
 
 
-class Stopping(Exception):
-    """The run ends: the LLM call that was about to begin must not."""
-
-
 class Reporter:
     """Reports until the process ends."""
 

@@ -8,13 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from crewrun_api import names
+from crewrun_api.reasons import Reason
 from crewrun_runner import checkpoint, definition, failures, settings
 from crewrun_runner.checkpoint import FinishedTask, Unusable
 from crewrun_runner.ending import Ending
 from crewrun_runner.exceptions import chain
-from crewrun_runner.failures import Place
-from crewrun_runner.ledger import Ledger
-from crewrun_runner.payload import Execution, Payload
+from crewrun_runner.failures import Failure, Place
+from crewrun_runner.ledger import BudgetExceeded, Ledger
+from crewrun_runner.payload import Execution, Payload, caps
 from crewrun_runner.record import End
 from crewrun_runner.redaction import Redactor
 from crewrun_runner.refusal import Refusal
@@ -35,12 +36,13 @@ def attempt(payload: Payload, me: Execution, ending: Ending, redact: Redactor, l
         definition.check(crew_document, inputs, installed)
         prepared = settings.apply(payload.spec, crew_document, os.environ)
         keys = checkpoint.keys(os.environ)
+        ending.progress.ledger.caps = caps(os.environ)
     except Refusal as error:
         return End.failed(failures.loading(error))
     finished = _finished(me, keys, progress.ledger, log)
     from crewrun_runner.crew import LoadedCrew  # imports crewai; what goes wrong in that is not the crew's fault
 
-    load = partial(LoadedCrew, prepared, inputs, progress.ledger, log, progress.before_call, attempt=me.attempt)
+    load = partial(LoadedCrew, prepared, inputs, progress.ledger, log, progress.reserve, attempt=me.attempt)
     try:
         try:
             crew = load(finished=finished)
@@ -61,13 +63,20 @@ def attempt(payload: Payload, me: Execution, ending: Ending, redact: Redactor, l
 
 
 def _kickoff(crew: "LoadedCrew", ending: Ending) -> End:
+    ledger = ending.progress.ledger
     try:
-        return End.success(crew.kickoff())
+        answer = crew.kickoff()
+        # A crew that goes on without an answer that was not paid for has a result, and not the one that was asked for.
+        if not ledger.budget_exceeded:
+            return End.success(answer, failures.failed_over(ledger.failovers))
+        raise BudgetExceeded(ledger.budget_exceeded)
     except (Exception, SystemExit) as error:  # a tool that calls sys.exit() has failed like any other
         crew.stop_calls()
         crew.wait_for_calls(ending.limits.patience)
         crew.settle()
-        return End.failed(failures.running(error, _place(error, ending.progress.ledger), datetime.now(UTC)))
+        if ledger.budget_exceeded:
+            return End.failed(Failure(Reason.BUDGET_EXCEEDED, ledger.budget_exceeded))
+        return End.failed(failures.running(error, _place(error, ledger), datetime.now(UTC)))
 
 
 def installed(module: str) -> bool:

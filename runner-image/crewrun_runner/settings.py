@@ -5,8 +5,8 @@ What the definition says itself is kept, what it leaves out comes from the setti
 - An agent without an llm gets the model of the settings and all that belongs to it.
 - An agent with its own gets what it leaves out: temperature, time limit and retries. The baseURL is added
   only for a model of the same provider, so that no provider's key goes to another's endpoint.
-- Retries have one owner: `maxRetries` are the provider SDK's, for one call; everything above it fails at once,
-  because the operator repeats attempts.
+- Retries have one owner: `maxRetries` are those of one call (`models`); everything above it fails at once, because
+  the operator repeats attempts.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from typing import Any
 
 from crewrun_api.reasons import Reason
 from crewrun_api.resolved import ResolvedRun
-from crewrun_api.settings import LLM
+from crewrun_api.settings import LLM, Price
 from crewrun_runner.refusal import Refusal
 
 #: CrewAI's own variables for the model of agents that name none.
@@ -28,9 +28,11 @@ _MODEL_NAMES = ("model", "model_name", "deployment_name")
 
 @dataclass
 class Prepared:
-    """A definition that is ready to load, and what its models were called in it."""
+    """A definition that is ready to load, the settings of its models, and what they were called in it."""
 
     definition: dict[str, Any]
+    llm: LLM = field(default_factory=LLM)
+    prices: dict[str, Price] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
 
     def named(self, model: str) -> str:
@@ -40,11 +42,11 @@ class Prepared:
 
 def apply(spec: ResolvedRun, definition: Mapping[str, Any], environ: Mapping[str, str]) -> Prepared:
     """The definition with the run's settings."""
-    prepared = Prepared(deepcopy(dict(definition)))
-    crew = prepared.definition
     llm = spec.llm
     if llm.model is None and (model := next((environ[name] for name in _MODEL_VARIABLES if environ.get(name)), None)):
         llm = llm.model_copy(update={"model": model})
+    prepared = Prepared(deepcopy(dict(definition)), llm, spec.prices or {})
+    crew = prepared.definition
     crew["agents"] = _agents_by_name(crew.get("agents"))
     # The crew's own field takes no llm with settings; it is nothing but the agents' default.
     calling = crew.pop("function_calling_llm", None)

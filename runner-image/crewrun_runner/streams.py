@@ -19,7 +19,7 @@ from crewrun_runner.redaction import Redactor
 #: The order of the fields in a line. Unknown ones are refused: the schema is a contract.
 FIELDS = (
     "ts", "level", "event", "run", "attempt", "task", "agent", "model",
-    "promptTokens", "cachedPromptTokens", "completionTokens", "totalTokens", "requests",
+    "nextModel", "promptTokens", "cachedPromptTokens", "completionTokens", "totalTokens", "costUSD", "requests",
     "tasks", "tasksSucceeded", "agents", "durationSeconds", "reason", "exitCode", "status", "error", "message",
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """A crew loaded and run without the rest of the runner, to look at what `LoadedCrew` gives.
 
 It runs in the runner's environment, with the files and variables of `harness`. DRIVE is JSON: the finished
-tasks to go on from, and the number of LLM calls after which `before_call` stops the crew.
+tasks to go on from, and the number of LLM calls after which `reserve` stops the crew.
 """
 
 import json
@@ -10,10 +10,10 @@ import sys
 from typing import Any
 
 from crewrun_runner import payload, settings
+from crewrun_runner.budget import Need
 from crewrun_runner.checkpoint import FinishedTask, Unusable
-from crewrun_runner.ledger import Ledger
+from crewrun_runner.ledger import Ledger, Ticket
 from crewrun_runner.redaction import Redactor
-from crewrun_runner.reporter import Stopping
 
 
 def main() -> None:
@@ -25,18 +25,20 @@ def main() -> None:
     calls: list[tuple[str, int]] = []
     ledger = Ledger()
 
-    def before_call(key: str, tokens: int) -> None:
+    def reserve(key: str, model: str, need: Need) -> Ticket:
         if len(calls) == drive.get("stopAfter"):
-            raise Stopping
+            ledger.close()
+        ticket = ledger.reserve(key, model, need)
         task = ledger.find(key)
-        calls.append((task.name if task else "", tokens))
+        calls.append((task.name if task else "", need.amount(ticket.answer).tokens))
+        return ticket
 
     from crewrun_runner.crew import LoadedCrew
 
     finished = [FinishedTask.model_validate(task) for task in drive.get("finished", [])]
     seen: dict[str, Any] = {}
     try:
-        crew = LoadedCrew(prepared, given.inputs, ledger, lambda *_, **__: None, before_call, finished, attempt=2)
+        crew = LoadedCrew(prepared, given.inputs, ledger, lambda *_, **__: None, reserve, finished, attempt=2)
         try:
             answer = crew.kickoff()
             seen |= {"answer": answer.text, "format": answer.format}

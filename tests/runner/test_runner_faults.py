@@ -10,6 +10,9 @@ from tests.runner.harness import Runner, crew, task
 
 RETRYABLE, PERMANENT = ExitCode.LLM_RETRYABLE, ExitCode.LLM_PERMANENT
 
+#: What was asked, and perhaps billed, without an answer that says so.
+UNKNOWN = ("connectionReset", "timeout", "garbage", "html")
+
 #: The fault, its reason and exit code, llm.maxRetries, and the HTTP calls that it costs.
 FAULTS: list[tuple[dict[str, Any] | str, Reason, ExitCode, int, int]] = [
     ({"status": 401}, Reason.LLM_AUTHENTICATION, PERMANENT, 0, 1),
@@ -50,7 +53,10 @@ def test_a_fault_has_its_reason_and_few_calls(
     assert llm.ledger.totals.calls == want_calls
     assert end.message.startswith("task report, agent Writer, model openai/gpt-4o: "), end.message
     assert [record.state for record in end.tasks] == [TaskState.FAILED]
-    assert (end.usage.requests, end.usage.incomplete) == (0, False)
+    kind = fault if isinstance(fault, str) else fault.get("kind", "")
+    assert end.usage.requests == (kind == "noChoices")  # nobody can use that answer, and it is billed
+    assert end.usage.reserved_requests == (want_calls if kind in UNKNOWN else 0)
+    assert end.usage.incomplete == (kind in UNKNOWN) == bool(end.usage.reserved_tokens)
     assert finished.lines[-1]["event"] == "run_failed"
     assert finished.lines[-1]["reason"] == want
 

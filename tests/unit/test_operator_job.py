@@ -1,6 +1,7 @@
 """The Job of an attempt: restricted, complete, and with nothing of the user's in the place of ours."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -230,3 +231,19 @@ def test_the_job_keeps_what_the_operator_decides_by() -> None:
 
 def test_the_same_attempt_has_the_same_manifest() -> None:
     assert job_of() == job_of()
+
+
+def test_an_attempt_is_told_what_is_left_of_the_budget_and_what_may_be_gone_of_it() -> None:
+    usage = {"requests": 3, "totalTokens": 500, "costUSD": "0.001500", "incomplete": True, "reservedRequests": 1}
+    usage |= {"reservedTokens": 90, "reservedCostUSD": "0.000200"}
+    run = {**RunBuilder().build(), "status": {"usage": usage}}
+    payload = a_payload()
+    settings = AttemptSettings.model_validate({"budget": {"maxCostUSD": "2.50", "maxRequests": 9}})
+    payload = replace(payload, settings=settings.model_dump_json(by_alias=True))
+    (container,) = build_job(run, 2, payload)["spec"]["template"]["spec"]["containers"]
+    (told,) = [json.loads(each["value"]) for each in container["env"] if each["name"] == names.ENV_ALLOWANCE]
+    assert told == {
+        "budget": {"maxCostUSD": "2.50", "maxRequests": 9},
+        "spent": {"requests": 4, "tokens": 590, "costUSD": "0.001700"},
+    }
+    assert names.ENV_ALLOWANCE not in env_of()

@@ -240,6 +240,14 @@ def test_the_digest_depends_on_what_runs_and_not_on_the_order_of_fields() -> Non
     assert one.payload.digest != other.payload.digest
 
 
+def test_with_a_larger_budget_or_more_time_to_live_it_is_the_same_crew() -> None:
+    one = checked(a_run().spec(budget={"maxTokens": 1}, ttlSecondsAfterFinished=5), CrewBuilder())
+    other = checked(a_run().spec(budget={"maxTokens": 9, "maxCostUSD": "1"}), CrewBuilder())
+    assert one.payload.digest == other.payload.digest
+    assert json.loads(one.payload.settings)["budget"] == {"maxTokens": 1}
+    assert json.loads(other.payload.settings)["budget"] == {"maxTokens": 9, "maxCostUSD": "1"}
+
+
 _anything = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "object", "#", "(", "x", "http://x"]),
     lambda inner: (

@@ -15,7 +15,7 @@ from crewrun_runner.failures import Failure
 from crewrun_runner.ledger import Ledger, Task
 from crewrun_runner.payload import Execution
 from crewrun_runner.record import Answer, End, build
-from crewrun_runner.redaction import MASK, Redactor, secret_values, values_in
+from crewrun_runner.redaction import MASK, Redactor, secret_values, values_in, values_in_file
 from crewrun_runner.streams import FIELDS, RedactedText, line, timestamp
 
 EXECUTION = Execution("team-a", "research", "u", 2, "p")
@@ -84,7 +84,7 @@ def test_a_log_line_is_one_redacted_object_in_a_fixed_order() -> None:
 def test_the_fields_of_a_log_line_are_a_contract() -> None:
     assert FIELDS == (
         "ts", "level", "event", "run", "attempt", "task", "agent", "model",
-        "promptTokens", "cachedPromptTokens", "completionTokens", "totalTokens", "requests",
+        "nextModel", "promptTokens", "cachedPromptTokens", "completionTokens", "totalTokens", "costUSD", "requests",
         "tasks", "tasksSucceeded", "agents", "durationSeconds", "reason", "exitCode", "status", "error",
         "message",
     )  # fmt: skip
@@ -184,3 +184,37 @@ def test_what_is_left_out_fails_with_the_way_out(finder: absent.AbsentFinder) ->
         import stand_in_module  # type: ignore[import-not-found]  # noqa: F401
     assert absent.left_out("google.x.models") == "google.x"
     assert absent.left_out("google.protobuf") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "want"),
+    [
+        ("OPENAI_BASE_URL", "https://me:pass-word@llm.example/v1", {"pass-word", "bWU6cGFzcy13b3Jk"}),
+        ("OPENAI_BASE_URL", "https://llm.example/v1?api_key=query-key&x=1", {"query-key"}),
+        ("OPENAI_BASE_URL", "https://llm.example/v1", set()),
+        ("PROXY", "http://[broken:secret-1@x", set()),
+        ("GREETING", "see http://a:b@c and more", set()),
+        ("AUTHORIZATION", "Bearer behind-it", {"Bearer behind-it", "behind-it"}),
+        ("X-API-KEY", "a-header", {"a-header"}),
+        ("DB_PASSWORD", "postgres://u:in-side@h/db", {"postgres://u:in-side@h/db", "in-side", "dTppbi1zaWRl"}),
+    ],
+)
+def test_a_password_in_an_address_or_behind_a_scheme_is_secret(name: str, value: str, want: set[str]) -> None:
+    assert secret_values({name: value}, ()) == want
+    assert values_in({name: value}) == want
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("just-the-key\n", {"just-the-key\n"}),
+        ('{"type": "account", "private_key": "p-k", "n": 1}', {"p-k"}),
+        ("[default]\naws_secret_key = s-k\nregion = eu\n", {"s-k"}),
+        ('apiToken: "t-k"\n', {"t-k"}),
+        ("x" * 20_000 + "\nsecret_token=found\n", {"found"}),
+    ],
+)
+def test_the_files_of_a_secret_are_read_for_what_they_hold(text: str, want: set[str]) -> None:
+    found = values_in_file(text)
+    assert want <= found
+    assert (text in found) == (len(text) < 20_000)

@@ -1,0 +1,320 @@
+"""Every call of an LLM passes here: tries, fallback models, and the end of a run that may not go on.
+
+The methods `call` and `acall` are wrapped on CrewAI's classes, so that an LLM that a crew's own code has made is no
+exception. CrewAI's loop around them is left out, and the SDKs' retries are switched off: tries have one owner.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Any, NoReturn
+
+from crewai.context import get_current_task_id
+from crewai.hooks.dispatch import HookAborted
+from crewai.llms.base_llm import BaseLLM, LLMCallBlockedError, call_stop_override
+from crewai.utilities.llm_utils import create_llm_like
+
+from crewrun_api.reasons import Reason
+from crewrun_api.settings import LLM
+from crewrun_runner import transport
+from crewrun_runner.exceptions import one_line, retry_after_seconds, status_code
+from crewrun_runner.failover import Circuits, fallbacks_of, may_fail_over, wait_before_retry
+from crewrun_runner.failures import classified
+from crewrun_runner.ledger import BudgetExceeded, Ledger, Stopping, Ticket
+from crewrun_runner.metering import Call, Meter, current
+from crewrun_runner.refusal import Refusal
+from crewrun_runner.streams import Log
+from crewrun_runner.tokens import Tokens
+
+#: What a call that is prevented raises says this.
+STOPPED = "the run ends"
+#: Providers whose requests `transport` sees. The others have HTTP clients of their own, or none.
+_SEEN = tuple(f"crewai.llms.providers.{name}." for name in ("openai", "openai_compatible", "anthropic", "gemini"))
+_NOT_TRIED_AGAIN = "_crewrun_tried"
+
+
+@dataclass
+class _Asking:
+    """One call that is being made: the models left to ask, in turn."""
+
+    llm: Any
+    left: list[str]
+    tried: int = 0
+    #: Models that were given up.
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        return self.left[0]
+
+
+class Models:
+    """The models of one attempt. `named` gives a model's name as the definition or profile has it."""
+
+    def __init__(self, settings: LLM, named: Callable[[str], str], ledger: Ledger, meter: Meter, log: Log) -> None:
+        self._settings = settings
+        self._named = named
+        self._ledger = ledger
+        self._meter = meter
+        self._log = log
+        self._circuits = Circuits()
+        self._retries: dict[int, int] = {}
+        self._stand_ins: dict[tuple[int, str], Any] = {}
+        self._stopped = threading.Event()
+
+    def own(self, llms: Iterable[Any]) -> None:
+        """Take over the calls of every LLM. Fallback models of these are made now, so that one that this image cannot
+        ask is found before anything is spent."""
+        global _owner
+        _owner = self
+        _wrap_all(BaseLLM)
+        transport.install()
+        for llm in llms:
+            for model in self._left(llm)[1:]:
+                self._stand_in(llm, model)
+
+    def stop(self) -> None:
+        """No call begins any more; those in flight go on."""
+        self._ledger.close()
+        self._stopped.set()
+
+    def call(self, llm: Any, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What `llm` answers, or a model that stands in for it."""
+        asking = self._begin(llm)
+        while True:
+            call, ticket = self._prepare(asking, args, kwargs)
+            with _made(call, llm):
+                try:
+                    answer = method(llm, *args, **kwargs) if call.llm is llm else call.llm.call(*args, **kwargs)
+                except Exception as error:
+                    wait = self._after(asking, call, ticket, error)
+                else:
+                    return self._answered(call, ticket, answer)
+            self._stopped.wait(wait)
+
+    async def acall(self, llm: Any, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The same without blocking."""
+        asking = self._begin(llm)
+        while True:
+            call, ticket = await asyncio.to_thread(self._prepare, asking, args, kwargs)
+            with _made(call, llm):
+                try:
+                    if call.llm is llm:
+                        answer = await method(llm, *args, **kwargs)
+                    else:
+                        answer = await call.llm.acall(*args, **kwargs)
+                except Exception as error:
+                    wait = self._after(asking, call, ticket, error)
+                else:
+                    return self._answered(call, ticket, answer)
+            await asyncio.to_thread(self._stopped.wait, wait)
+
+    def _begin(self, llm: Any) -> _Asking:
+        if id(llm) not in self._retries:
+            self._retries[id(llm)] = _without_own_retries(llm, self._settings.max_retries)
+        return _Asking(llm, self._circuits.order(self._left(llm), time.monotonic()))
+
+    def _left(self, llm: Any) -> list[str]:
+        model = self._name(llm)
+        primary = self._settings.model and self._named(self._settings.model)
+        return [model, *fallbacks_of(model, primary, self._settings.fallback_models)]
+
+    def _name(self, llm: Any) -> str:
+        """The model of an LLM, provider first."""
+        model, provider = str(llm.model), str(getattr(llm, "provider", "") or "")
+        named = self._named(f"{provider}/{model}")
+        named = named if self._named(model) == model else self._named(model)
+        return named if "/" in named or not provider else f"{provider}/{named}"
+
+    def _stand_in(self, llm: Any, model: str) -> Any:
+        key = (id(llm), model)
+        if key not in self._stand_ins:
+            self._stand_ins[key] = create_llm_like(model, llm)
+            _without_own_retries(self._stand_ins[key], 0)
+        return self._stand_ins[key]
+
+    def _prepare(self, asking: _Asking, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Ticket | None]:
+        """The next try of a call; with a reservation where its requests are not seen."""
+        self._go_on()
+        model, llm = asking.model, asking.llm
+        if not self._meter.priced(model):
+            raise Refusal(
+                Reason.INVALID_CREW,
+                f"budget.maxCostUSD: nobody knows the price of the model {model}; give it in prices, or use maxTokens",
+            )
+        asking.tried += 1
+        used = llm if model == self._name(llm) else self._stand_in(llm, model)
+        task = str(get_current_task_id() or getattr(kwargs.get("from_task"), "id", "") or "")
+        call = Call(self._meter, used, model, task)
+        if type(used).__module__.startswith(_SEEN):
+            return call, None
+        try:
+            return call, self._meter.whole(call, kwargs.get("messages", args[:1]), kwargs.get("tools", args[1:2]))
+        except (Stopping, BudgetExceeded):
+            self._abort()
+
+    def _answered(self, call: Call, ticket: Ticket | None, answer: Any) -> Any:
+        if ticket is not None:
+            self._settle(call, ticket)
+        if call.cut:
+            self._abort()
+        self._circuits.answered(call.model)
+        return answer
+
+    def _after(self, asking: _Asking, call: Call, ticket: Ticket | None, error: Exception) -> float:
+        """Seconds until the next try. Raises the error when there is none."""
+        status = status_code(error)
+        if ticket is not None and call.metered:
+            self._meter.free(ticket)
+        elif ticket is not None:
+            self._meter.free(ticket) if status else self._meter.lost(ticket)
+        self._go_on(error)
+        if isinstance(error, HookAborted | LLMCallBlockedError | Refusal) or getattr(error, _NOT_TRIED_AGAIN, False):
+            raise error
+        self._ledger.call_failed(call.task, call.model, str(error))
+        reason = classified(error)
+        retries = 0 if call.answered else self._retries.get(id(asking.llm), self._settings.max_retries)
+        wait = wait_before_retry(reason, asking.tried, retries, retry_after_seconds(error, datetime.now(UTC)))
+        fields = {"task": self._task(call), "status": status, "error": type(error).__name__, "reason": reason}
+        if wait is not None:
+            message = one_line(str(error))[:500]
+            self._log("llm_call_retried", level="warning", model=call.model, message=message, **fields)
+            return wait
+        asking.left.pop(0)
+        if reason is None or not may_fail_over(reason):
+            asking.left.clear()
+        else:
+            self._circuits.failed(call.model, time.monotonic())
+        if not asking.left or reason is None:
+            setattr(error, _NOT_TRIED_AGAIN, True)
+            raise error
+        asking.tried = 0
+        self._log("llm_failover", level="warning", model=call.model, nextModel=asking.model, **fields)
+        self._ledger.failed_over(call.model, asking.model, reason)
+        return 0.0
+
+    def _settle(self, call: Call, ticket: Ticket) -> None:
+        if call.metered:  # its requests were seen after all, and are charged
+            self._meter.free(ticket)
+        else:
+            self._meter.charge(ticket, sum(call.noted, Tokens()))
+
+    def _task(self, call: Call) -> str | None:
+        task = self._ledger.find(call.task)
+        return task.name if task else None
+
+    def _go_on(self, error: Exception | None = None) -> None:
+        if self._stopped.is_set() or self._ledger.closed:
+            self._abort(error)
+
+    def _abort(self, error: Exception | None = None) -> NoReturn:
+        """CrewAI lets a crew go on after any other exception."""
+        raise HookAborted(STOPPED, source="crewrun") from error
+
+
+#: Whose turn it is: one attempt in this process.
+_owner: Models | None = None
+
+
+class _made(ExitStack):
+    """While a call is made: its requests are its own, and a stand-in stops where the declared model would."""
+
+    def __init__(self, call: Call, declared: Any) -> None:
+        super().__init__()
+        token = current.set(call)
+        self.callback(current.reset, token)
+        if call.llm is not declared:
+            self.enter_context(call_stop_override(call.llm, list(declared.stop_sequences)))
+
+
+def _without_own_retries(llm: Any, default: int) -> int:
+    """The number of retries that somebody gave to an LLM; from now on its SDK makes none."""
+    given = getattr(llm, "max_retries", None)
+    for name in ("_client", "_async_client"):
+        client = getattr(llm, name, None)
+        if client is not None and isinstance(getattr(client, "max_retries", None), int):
+            client.max_retries = 0
+    if isinstance(given, int):
+        llm.max_retries = 0  # for a client that is made later
+    return given if isinstance(given, int) else default
+
+
+def _wrap_all(base: type) -> None:
+    """Each class that has a `call` of its own, now and when it is defined later."""
+    for cls in (base, *_subclasses(base)):
+        for name in ("call", "acall"):
+            _wrap(cls, name)
+    if not getattr(BaseLLM._wrap_call_method, "_crewrun", False):
+        hook = classmethod(lambda cls, name: _wrap(cls, name))
+        BaseLLM._wrap_call_method = hook
+        hook.__func__._crewrun = True  # type: ignore[attr-defined]
+        BaseLLM._track_token_usage_internal = _noting(BaseLLM._track_token_usage_internal)
+        BaseLLM._handle_tool_execution = _outside(BaseLLM._handle_tool_execution)
+
+
+def _subclasses(cls: Any) -> Iterable[type]:
+    for each in cls.__subclasses__():
+        yield each
+        yield from _subclasses(each)
+
+
+def _wrap(cls: type, name: str) -> None:
+    method = cls.__dict__.get(name)
+    if method is None or getattr(method, "_crewrun", False):
+        return
+    while hasattr(method, "_crewai_rate_limit_wrapped"):
+        method = method.__wrapped__
+
+    if name == "call":
+
+        @wraps(method)
+        def call(llm: Any, *args: Any, **kwargs: Any) -> Any:
+            owner = _whose(llm)
+            return owner.call(llm, method, args, kwargs) if owner else method(llm, *args, **kwargs)
+
+        wrapped: Any = call
+    else:
+
+        @wraps(method)
+        async def acall(llm: Any, *args: Any, **kwargs: Any) -> Any:
+            owner = _whose(llm)
+            return await (owner.acall(llm, method, args, kwargs) if owner else method(llm, *args, **kwargs))
+
+        wrapped = acall
+    wrapped._crewrun = True
+    setattr(cls, name, wrapped)
+
+
+def _whose(llm: Any) -> Models | None:
+    """None inside a call of this very LLM: a class that calls its base's method is asked once."""
+    inside = current.get()
+    return None if inside is not None and inside.llm is llm else _owner
+
+
+def _noting(track: Callable[..., None]) -> Callable[..., None]:
+    @wraps(track)
+    def track_token_usage(llm: Any, usage: Any) -> None:
+        if (call := current.get()) is not None and isinstance(usage, dict):
+            call.noted.append(Tokens.of(usage))
+        track(llm, usage)
+
+    return track_token_usage
+
+
+def _outside(handle: Callable[..., Any]) -> Callable[..., Any]:
+    """A tool that a call carries out itself is not the call: what it asks of the network is its own."""
+
+    @wraps(handle)
+    def handle_tool_execution(*args: Any, **kwargs: Any) -> Any:
+        token = current.set(None)
+        try:
+            return handle(*args, **kwargs)
+        finally:
+            current.reset(token)
+
+    return handle_tool_execution
