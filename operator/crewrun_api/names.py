@@ -30,6 +30,8 @@ ANNOTATION_SETTINGS = f"{GROUP}/settings"
 ANNOTATION_CA = f"{GROUP}/report-ca"
 #: On the Pod template of a webhook: what is posted, and where, as JSON.
 ANNOTATION_WEBHOOK = f"{GROUP}/webhook"
+#: On a run: the span that it is a part of, in W3C's format. The runner's variable is the one that tools agree on.
+ANNOTATION_TRACEPARENT = f"{GROUP}/traceparent"
 #: On the ConfigMap of a checkpoint: the execution that it came from, and the digest of its bytes.
 ANNOTATION_ATTEMPT = f"{GROUP}/attempt"
 ANNOTATION_POD_UID = f"{GROUP}/pod-uid"
@@ -68,6 +70,7 @@ ENV_ALLOWANCE = "CREWRUN_ALLOWANCE"
 ENV_REPORT_URL = "CREWRUN_REPORT_URL"
 #: sha256 of the checkpoint to go on from, in hex; without it the attempt starts from scratch.
 ENV_CHECKPOINT_SHA256 = "CREWRUN_CHECKPOINT_SHA256"
+ENV_TRACEPARENT = "TRACEPARENT"
 #: Of a webhook: its address, when a Secret holds it, and the values of its headers, with their number at the end.
 ENV_WEBHOOK_URL = "CREWRUN_URL"
 ENV_WEBHOOK_HEADER = "CREWRUN_HEADER_"

@@ -5,7 +5,7 @@ Kubernetes owns placement, the operator alone owns retries: `backoffLimit: 0` an
 
 from typing import Any
 
-from crewrun_api import names
+from crewrun_api import names, traceparent
 from crewrun_api.allowance import Allowance, Spent
 from crewrun_api.outcome import Usage
 from crewrun_api.reasons import Reason
@@ -203,6 +203,7 @@ def _own_env(metadata: Manifest, attempt: int, payload: Payload) -> list[dict[st
     }
     pod_uid = {"fieldRef": {"fieldPath": "metadata.uid"}}
     return [
+        *_traceparent(metadata),
         *({"name": name, "value": value} for name, value in values.items()),
         {"name": names.ENV_POD_UID, "valueFrom": pod_uid},
     ]
@@ -216,6 +217,12 @@ def _allowance(run: Manifest, payload: Payload) -> list[dict[str, Any]]:
     usage = Usage.model_validate((run.get("status") or {}).get("usage") or {})
     allowance = Allowance(budget=budget, spent=Spent.of(usage))
     return [{"name": names.ENV_ALLOWANCE, "value": allowance.model_dump_json(by_alias=True, exclude_none=True)}]
+
+
+def _traceparent(metadata: Manifest) -> list[dict[str, Any]]:
+    """The span that the run is a part of; what is not valid counts as absent, as the standard has it."""
+    given = (metadata.get("annotations") or {}).get(names.ANNOTATION_TRACEPARENT, "")
+    return [{"name": names.ENV_TRACEPARENT, "value": given}] if traceparent.parse(given) else []
 
 
 def _own_volumes() -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from crewrun_operator.times import parse
 
 Manifest = Mapping[str, Any]
 _DROPPED = frozenset({"managedFields", "annotations"})
+#: The annotations of a custom resource that are read.
+_ANNOTATIONS = frozenset({names.ANNOTATION_TRACEPARENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,9 @@ def identity(manifest: Manifest) -> Identity | None:
 def trimmed(manifest: Manifest) -> dict[str, Any]:
     """A custom resource without what no decision reads."""
     metadata = {key: value for key, value in manifest["metadata"].items() if key not in _DROPPED}
+    annotations = manifest["metadata"].get("annotations") or {}
+    if kept := {key: value for key, value in annotations.items() if key in _ANNOTATIONS}:
+        metadata["annotations"] = kept
     return {**manifest, "metadata": metadata}
 
 

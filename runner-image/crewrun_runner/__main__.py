@@ -11,12 +11,13 @@ from pathlib import Path
 
 from crewrun_api import names
 from crewrun_api.reasons import ExitCode, Reason
-from crewrun_runner import failures
+from crewrun_runner import exporting, failures
 from crewrun_runner.ending import Ending
 from crewrun_runner.failures import Failure
 from crewrun_runner.farewell import Limits
 from crewrun_runner.files import texts
 from crewrun_runner.ledger import Ledger
+from crewrun_runner.log_events import least_level
 from crewrun_runner.message import TerminationMessage
 from crewrun_runner.payload import ENV_TERMINATION_LOG, Payload, execution, read
 from crewrun_runner.post import Post
@@ -56,7 +57,8 @@ def main() -> int:
     except Refusal as found:
         refusal = found
     redact = Redactor(_secrets(payload))
-    streams = Streams(redact)
+    least, unknown_level = least_level(os.environ)
+    streams = Streams(redact, least)
     log = streams.log(me)
     message = TerminationMessage(Path(os.environ.get(ENV_TERMINATION_LOG, names.TERMINATION_LOG)))
     progress = Progress(me, Ledger(), redact, message)
@@ -64,10 +66,13 @@ def main() -> int:
     ending = Ending(me, streams, log, redact, progress, limits)
     ending.watch_signals(early.SIGNALS)
     log("runner_started")
+    if unknown_level:
+        log("log_level_unknown", level="warning", message=unknown_level)
     progress.reporter = _reporter(progress, ending, redact, log)
     if payload is None or refusal is not None:
         ending.end(End.failed(failures.loading(refusal or Refusal(Reason.RUNNER_CRASHED, "no payload"))))
     ending.watch_deadline(payload.spec.attempt_timeout_seconds)
+    ending.traces = exporting.begin(os.environ, me, payload.spec.crew, redact, log, ending.start)
     try:
         from crewrun_runner import run  # imports crewai
 

@@ -18,6 +18,7 @@ from crewrun_runner.pricing import Prices
 from crewrun_runner.record import Answer
 from crewrun_runner.settings import Prepared
 from crewrun_runner.streams import Log
+from crewrun_runner.watcher import Observer, Watcher
 
 # crewai and the SDKs define 1,457 models and a crew uses a few dozen: each is built when it is first used.
 BaseModel.model_config["defer_build"] = True
@@ -34,8 +35,8 @@ _FLUSH_SECONDS = 1.0
 class LoadedCrew:
     """A crew that is ready to start.
 
-    `reserve` is asked before each request to a model. `finished` are the tasks that earlier attempts finished; what
-    does not fit is Unusable.
+    `reserve` is asked before each request to a model, and `observers` are told what the crew does. `finished` are the
+    tasks that earlier attempts finished; what does not fit is Unusable.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class LoadedCrew:
         inputs: dict[str, Any],
         ledger: Ledger,
         log: Log,
+        observers: Sequence[Observer],
         reserve: Reserve,
         finished: Sequence[FinishedTask],
         attempt: int,
     ) -> None:
-        if not prepared.definition.get("verbose"):
+        verbose = bool(prepared.definition.get("verbose"))
+        if not verbose:
             logging.getLogger("crewai").setLevel(logging.ERROR)
         self._inputs = inputs
         self._ledger = ledger
@@ -63,10 +66,11 @@ class LoadedCrew:
         )
         ledger.restore({str(self._crew.tasks[task.index].id): task.record for task in finished})
         resume.instead_of_executing(outputs)
-        listener.Listener(ledger, prepared, log).register(crewai_event_bus)
+        listener.Listener(ledger).register(crewai_event_bus)
         meter = Meter(reserve, ledger, Prices(prepared.prices))
         self._models = models.Models(prepared.llm, prepared.named, ledger, meter, log)
         self._models.own(_llms(self._crew))
+        Watcher(observers, listener.task_of, ledger.find, self._models, verbose).watch(crewai_event_bus)
 
     @property
     def task_count(self) -> int:

@@ -23,9 +23,12 @@ from crewrun_runner.progress import Progress
 from crewrun_runner.record import End, build, log_fields, made_nothing_of
 from crewrun_runner.redaction import Redactor
 from crewrun_runner.streams import Log, Streams
+from crewrun_runner.watcher import Observer
 
 #: How long a stopped crew has to notice, seconds: its last answer may have finished a task, or all of it.
 _RETURN_SECONDS = 1.0
+#: How long the end may wait for an endpoint to take the last spans, seconds: they are not worth more.
+_TRACES_SECONDS = 2.0
 _EVENTS = {Outcome.SUCCEEDED: "run_completed", Outcome.FAILED: "run_failed", Outcome.STOPPED: "run_stopped"}
 
 
@@ -41,6 +44,14 @@ class Crew(Protocol):
     def output_files(self, redact: Callable[[str], str]) -> list[OutputFile]: ...
 
 
+class Traces(Observer, Protocol):
+    """What the end needs of the spans of an attempt."""
+
+    def finish(self, record: OutcomeRecord, now: datetime) -> None: ...
+
+    def wait(self, seconds: float) -> bool: ...
+
+
 class Ending:
     """Ends the process, once."""
 
@@ -52,13 +63,14 @@ class Ending:
         self._log = log
         self._redact = redact
         self.progress = progress
-        self._start = datetime.now(UTC)
+        self.start = datetime.now(UTC)
         self._claim = threading.Lock()  # never released
         self._returned = threading.Event()
         self._success: End | None = None
         self.limits = limits
         #: None while there is no crew yet, and no call to wait for.
         self.crew: Crew | None = None
+        self.traces: Traces | None = None
 
     def watch_signals(self, signals: tuple[signal.Signals, ...]) -> None:
         """Take signals, which are blocked in every thread, in a thread of their own."""
@@ -68,7 +80,7 @@ class Ending:
         """End the attempt that long after the runner's start."""
         if seconds is None:
             return
-        left = seconds - (datetime.now(UTC) - self._start).total_seconds()
+        left = seconds - (datetime.now(UTC) - self.start).total_seconds()
         timer = threading.Timer(max(0.0, left), self._on_deadline, [End.timed_out(seconds)])
         timer.daemon = True
         timer.start()
@@ -111,10 +123,7 @@ class Ending:
             os._exit(code)
 
     def _conclude(self, end: End, patient: bool) -> ExitCode:
-        try:
-            self._settle(patient and end.outcome is Outcome.STOPPED)
-        except Exception:
-            traceback.print_exc()
+        _attempt(self._settle, patient and end.outcome is Outcome.STOPPED)
         end = self._success or end  # an answer that came while the crew was being stopped is an answer
         now = datetime.now(UTC)
         record, data = self._record(end, now)
@@ -124,12 +133,20 @@ class Ending:
             # Without its record the attempt is lost to the operator, whatever the exit code says.
             print(f"the outcome record cannot be written: {error}", file=sys.stderr)
         level = "error" if record.outcome is Outcome.FAILED else "info"
-        self._log(_EVENTS[record.outcome], level=level, **log_fields(record, end, (now - self._start).total_seconds()))
-        try:
-            self._report(record, data)
-        except Exception:
-            traceback.print_exc()
+        self._log(_EVENTS[record.outcome], level=level, **log_fields(record, end, (now - self.start).total_seconds()))
+        _attempt(self._end_traces, record, now)  # they are sent while the operator is told
+        _attempt(self._report, record, data)
+        _attempt(self._wait_for_traces)
         return record.exit_code
+
+    def _end_traces(self, record: OutcomeRecord, now: datetime) -> None:
+        if self.traces is not None:
+            self.traces.finish(record, now)
+
+    def _wait_for_traces(self) -> None:
+        if self.traces is not None and not self.traces.wait(_TRACES_SECONDS):
+            text = f"the last spans were not taken within {_TRACES_SECONDS:g} s; see OTEL_EXPORTER_OTLP_ENDPOINT"
+            self._log("traces_given_up", level="warning", message=text)
 
     def _settle(self, patient: bool) -> None:
         """Nothing new begins; with patience, what is in flight is waited for, and what comes of it."""
@@ -146,11 +163,11 @@ class Ending:
     def _record(self, end: End, now: datetime) -> tuple[OutcomeRecord, bytes]:
         """The record and its bytes. A fault of ours in making it must not lose the attempt's end."""
         try:
-            record = build(self._execution, end, self.progress.ledger, self._start, now, self._redact)
+            record = build(self._execution, end, self.progress.ledger, self.start, now, self._redact)
             return record, encode(record)
         except Exception as error:
             traceback.print_exc()
-            record = made_nothing_of(error, self._execution, self._start, now)
+            record = made_nothing_of(error, self._execution, self.start, now)
             return record, encode(record)
 
     def _report(self, record: OutcomeRecord, data: bytes) -> None:
@@ -164,3 +181,11 @@ class Ending:
         if not reporter.conclude(last) and last.again:
             text = "the operator did not take the last report; the termination message has what fits into it"
             self._log("report_given_up", level="warning", message=text)
+
+
+def _attempt(step: Callable[..., None], *arguments: object) -> None:
+    """One step of the end. What goes wrong in it must not keep the others from being done."""
+    try:
+        step(*arguments)
+    except Exception:
+        traceback.print_exc()

@@ -35,6 +35,8 @@ class Call:
     noted: list[Tokens] = field(default_factory=list)
     #: Whether a request of it was answered, well or badly: whoever asks again pays again.
     answered: bool = False
+    #: What was answered so far.
+    charges: list[Charge] = field(default_factory=list)
     #: Whether an answer of it ended at a limit that the budget set.
     cut: bool = False
 
@@ -68,20 +70,19 @@ class Meter:
         answer = own_limit(call.llm) or _listed(call.llm) or UNKNOWN_ANSWER
         return self._take(call, prompt_tokens(messages, tools), answer, limitable=False)
 
-    def charge(self, ticket: Ticket, tokens: Tokens) -> None:
+    def charge(self, call: Call, ticket: Ticket, tokens: Tokens) -> None:
         """The provider has answered."""
         price = self._prices.of(ticket.model)
-        self._ledger.settle(
-            ticket,
-            Charge(
-                task=ticket.task,
-                model=ticket.model,
-                tokens=tokens,
-                micro=None if price is None else micro_cost(price, tokens),
-                price_key=price.key if price else None,
-                price_date=price.date if price else None,
-            ),
+        charge = Charge(
+            task=ticket.task,
+            model=ticket.model,
+            tokens=tokens,
+            micro=None if price is None else micro_cost(price, tokens),
+            price_key=price.key if price else None,
+            price_date=price.date if price else None,
         )
+        call.charges.append(charge)
+        self._ledger.settle(ticket, charge)
 
     def answered(self, call: Call, ticket: Ticket, content_type: str, body: bytes) -> None:
         """The whole answer of a request has come."""
@@ -90,7 +91,7 @@ class Meter:
         if found.tokens is None:
             self.lost(ticket)  # it may be billed, and does not say how much
         else:
-            self.charge(ticket, found.tokens)
+            self.charge(call, ticket, found.tokens)
         if found.cut and (ticket.less or (self._ledger.caps.any and ticket.answer == UNKNOWN_ANSWER)):
             call.cut = True
             self._ledger.cut(ticket)

@@ -22,6 +22,7 @@ from crewai.utilities.llm_utils import create_llm_like
 from crewrun_api.reasons import Reason
 from crewrun_api.settings import LLM
 from crewrun_runner import transport
+from crewrun_runner.calls import Charge
 from crewrun_runner.exceptions import one_line, retry_after_seconds, status_code
 from crewrun_runner.failover import Circuits, fallbacks_of, may_fail_over, wait_before_retry
 from crewrun_runner.failures import classified
@@ -82,6 +83,20 @@ class Models:
         """No call begins any more; those in flight go on."""
         self._ledger.close()
         self._stopped.set()
+
+    def model_of(self, event: Any) -> str:
+        """The model that an event speaks of, as the crew or profile names it."""
+        call = current.get()
+        return call.model if call is not None else self._named(getattr(event, "model", None) or "")
+
+    def charges(self) -> list[Charge]:
+        """What was answered in the call at hand."""
+        call = current.get()
+        return [] if call is None else call.charges
+
+    def prevented(self, error: str) -> bool:
+        """Whether that error comes of the run's end alone."""
+        return error.endswith(STOPPED) or self._ledger.closed
 
     def call(self, llm: Any, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What `llm` answers, or a model that stands in for it."""
@@ -202,7 +217,7 @@ class Models:
         if call.metered:  # its requests were seen after all, and are charged
             self._meter.free(ticket)
         else:
-            self._meter.charge(ticket, sum(call.noted, Tokens()))
+            self._meter.charge(call, ticket, sum(call.noted, Tokens()))
 
     def _task(self, call: Call) -> str | None:
         task = self._ledger.find(call.task)

@@ -25,6 +25,9 @@ _SCHEME = re.compile(r"^(Bearer|Basic|Token|ApiKey)\s+(?P<rest>\S+)$", re.IGNORE
 #: A file that is longer is not a key: each of its lines would be looked for in all that is written.
 _LONGEST_FILE = 16 * 1024
 
+#: Headers of the endpoint for traces: their values are keys, whatever the variables are called.
+_HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+
 
 def secret_values(environ: Mapping[str, str], names: Iterable[str]) -> set[str]:
     """The values of the variables `names` and of those whose own names say that they are secret; of all others the
@@ -36,7 +39,14 @@ def secret_values(environ: Mapping[str, str], names: Iterable[str]) -> set[str]:
             found |= {value, *_within(value)}
         else:
             found |= passwords(value)
-    return found
+    return found.union(*(_header_values(environ[name]) for name in _HEADERS if name in environ))
+
+
+def _header_values(headers: str) -> set[str]:
+    """From `name=value,name=value`, where values may be spelled as in a URL, and name a scheme: `Bearer ...`."""
+    values = {value.strip() for _, equals, value in (each.partition("=") for each in headers.split(",")) if equals}
+    values |= {unquote(value) for value in values}
+    return values | {value.rpartition(" ")[2] for value in values}
 
 
 def values_in(document: object) -> set[str]:

@@ -15,12 +15,14 @@ from crewrun_runner.ending import Ending
 from crewrun_runner.exceptions import chain
 from crewrun_runner.failures import Failure, Place
 from crewrun_runner.ledger import BudgetExceeded, Ledger
+from crewrun_runner.narrator import Narrator
 from crewrun_runner.payload import Execution, Payload, caps
 from crewrun_runner.record import End
 from crewrun_runner.redaction import Redactor
 from crewrun_runner.refusal import Refusal
 from crewrun_runner.streams import Log
 from crewrun_runner.unkept import Unkept
+from crewrun_runner.watcher import Observer
 
 if TYPE_CHECKING:
     from crewrun_runner.crew import LoadedCrew
@@ -42,7 +44,10 @@ def attempt(payload: Payload, me: Execution, ending: Ending, redact: Redactor, l
     finished = _finished(me, keys, progress.ledger, log)
     from crewrun_runner.crew import LoadedCrew  # imports crewai; what goes wrong in that is not the crew's fault
 
-    load = partial(LoadedCrew, prepared, inputs, progress.ledger, log, progress.reserve, attempt=me.attempt)
+    observers: list[Observer] = [Narrator(log, redact)]
+    if ending.traces is not None:
+        observers.append(ending.traces)
+    load = partial(LoadedCrew, prepared, inputs, progress.ledger, log, observers, progress.reserve, attempt=me.attempt)
     try:
         try:
             crew = load(finished=finished)

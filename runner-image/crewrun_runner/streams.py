@@ -13,15 +13,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from crewrun_runner import log_events
+from crewrun_runner.log_events import EVENTS, Level
 from crewrun_runner.payload import Execution
 from crewrun_runner.redaction import Redactor
 
 #: The order of the fields in a line. Unknown ones are refused: the schema is a contract.
-FIELDS = (
-    "ts", "level", "event", "run", "attempt", "task", "agent", "model",
-    "nextModel", "promptTokens", "cachedPromptTokens", "completionTokens", "totalTokens", "costUSD", "requests",
-    "tasks", "tasksSucceeded", "agents", "durationSeconds", "reason", "exitCode", "status", "error", "message",
-)  # fmt: skip
+FIELDS = tuple(log_events.FIELDS)
 
 Log = Callable[..., None]
 
@@ -35,7 +33,10 @@ def timestamp(moment: datetime | None = None) -> str:
 def line(fields: dict[str, Any], redact: Redactor) -> bytes:
     """One event as one line of JSON; fields without a value are left out."""
     if unknown := fields.keys() - set(FIELDS):
-        raise ValueError(f"not a field of a log line: {', '.join(sorted(unknown))}")
+        raise ValueError(f"not a field of a log line: {', '.join(sorted(unknown))}; see log_events.FIELDS")
+    event = EVENTS.get(fields["event"])
+    if event is None or event.level != fields["level"]:
+        raise ValueError(f"not an event of the log: {fields['event']}, {fields['level']}; see log_events.EVENTS")
     ordered = {name: fields[name] for name in FIELDS if fields.get(name) not in (None, "")}
     return redact(json.dumps(ordered, ensure_ascii=False, default=str)).encode() + b"\n"
 
@@ -86,8 +87,9 @@ def write_all(descriptor: int, data: bytes) -> None:
 class Streams:
     """The process's output, taken over for good."""
 
-    def __init__(self, redact: Redactor) -> None:
+    def __init__(self, redact: Redactor, least: Level = Level.INFO) -> None:
         self._redact = redact
+        self._least = least
         sys.stdout.flush()
         sys.stderr.flush()
         self._lines = os.dup(1)
@@ -102,7 +104,9 @@ class Streams:
         def write(event: str, level: str = "info", ts: str | None = None, **fields: Any) -> None:
             fields |= {"ts": ts or timestamp(), "level": level, "event": event}
             fields |= {"run": execution.run, "attempt": execution.attempt}
-            write_all(self._lines, line(fields, self._redact))
+            data = line(fields, self._redact)
+            if Level(level).passes(self._least):
+                write_all(self._lines, data)
 
         return write
 

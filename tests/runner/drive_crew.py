@@ -38,7 +38,7 @@ def main() -> None:
     finished = [FinishedTask.model_validate(task) for task in drive.get("finished", [])]
     seen: dict[str, Any] = {}
     try:
-        crew = LoadedCrew(prepared, given.inputs, ledger, lambda *_, **__: None, reserve, finished, attempt=2)
+        crew = LoadedCrew(prepared, given.inputs, ledger, lambda *_, **__: None, [], reserve, finished, attempt=2)
         try:
             answer = crew.kickoff()
             seen |= {"answer": answer.text, "format": answer.format}

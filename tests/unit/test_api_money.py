@@ -36,7 +36,7 @@ def test_an_amount_of_usd_is_so_many_micro_usd(amount: str, want_micro: int) -> 
 
 @pytest.mark.parametrize("amount", ["", "x", "1,5", "NaN", "sNaN", "Infinity", "-inf", "1e999999", "0x1", "$1"])
 def test_what_is_no_amount_is_refused(amount: str) -> None:
-    with pytest.raises(ValueError, match="NaN|is not an amount of USD"):
+    with pytest.raises(ValueError, match=r"NaN|is not an amount of USD"):
         micro_usd(amount)
 
 

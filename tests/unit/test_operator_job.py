@@ -142,6 +142,28 @@ def test_the_runner_knows_who_it_is() -> None:
     assert env["CREWRUN_POD_UID"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
 
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "want_variable"),
+    [
+        pytest.param({"crewrun.dev/traceparent": TRACEPARENT}, TRACEPARENT, id="valid"),
+        pytest.param({"crewrun.dev/traceparent": "00-zz-01"}, None, id="not valid"),
+        pytest.param({"traceparent": TRACEPARENT}, None, id="of somebody else"),
+        pytest.param(None, None, id="none"),
+    ],
+)
+def test_the_trace_that_a_run_is_a_part_of_goes_on_in_its_runner(
+    annotations: dict[str, str] | None, want_variable: str | None
+) -> None:
+    (container,) = job_of(run=RunBuilder().metadata(annotations=annotations).build())["spec"]["template"]["spec"][
+        "containers"
+    ]
+    found = [each["value"] for each in container["env"] if each["name"] == "TRACEPARENT"]
+    assert found == ([want_variable] if want_variable else [])
+
+
 def test_secrets_become_variables_and_files_by_reference() -> None:
     secrets = [
         {"name": "OPENAI_API_KEY", "secretKeyRef": {"name": "llm-keys", "key": "openai"}},

@@ -131,6 +131,11 @@ def test_a_record_is_forgotten_once_the_end_of_its_run_is_told() -> None:
 def test_payloads_and_managed_fields_are_not_kept() -> None:
     store = a_store(run=RunBuilder().metadata(managedFields=[{}], annotations={"a": "b"}))
     assert not {"managedFields", "annotations"} & seen(store).run["metadata"].keys()
+
+
+def test_the_annotation_that_an_attempt_needs_is_kept() -> None:
+    store = a_store(run=RunBuilder().metadata(annotations={"a": "b", "crewrun.dev/traceparent": "00-a-b-01"}))
+    assert seen(store).run["metadata"]["annotations"] == {"crewrun.dev/traceparent": "00-a-b-01"}
     store.put_job(JobBuilder().build())
     assert "definition" not in repr(seen(store).jobs[1])
 

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crewrun_runner.exchange import Answered, Asked, answered, asked, ended, limited
@@ -169,14 +169,14 @@ def test_a_limit_stands_where_the_interface_has_it(
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False)
-    # A model may answer with half a surrogate pair, and the next prompt quotes it.
-    | st.text(st.characters(exclude_categories=[])),
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=10,
 )  # fmt: skip
 
 
 @given(st.sampled_from([CHAT, RESPONSES, MESSAGES, GENERATE]), JSON, st.integers(0, 10**6))
+@example(CHAT, [{"content": "half a pair \ud800"}], 3)  # a model may answer so, and the next prompt quotes it
 def test_a_limit_changes_nothing_else(path: str, prompt: Any, answer: int) -> None:
     data = body(messages=prompt)
     found = asked(OTHER, path, data)
@@ -380,8 +380,11 @@ def test_no_answer_is_a_reason_to_fail(content_type: str, data: bytes) -> None:
     ended(data)
 
 
-FIELDS = ["messages", "input", "contents", "n", "tools", "max_tokens", "generationConfig", "usage", "choices",
-          "candidates", "response", "message", "delta", "usageMetadata", "incomplete_details", "stop_reason"]  # fmt: skip
+FIELDS = [
+    *("messages", "input", "contents", "n", "tools", "max_tokens", "generationConfig"),
+    *("usage", "usageMetadata", "choices", "candidates", "incomplete_details", "stop_reason"),
+    *("response", "message", "delta"),
+]
 ODD = st.dictionaries(st.sampled_from(FIELDS), JSON | st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3))
 
 

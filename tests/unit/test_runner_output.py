@@ -36,6 +36,12 @@ def test_secrets_are_known_by_their_place_in_the_spec_and_by_their_names() -> No
     assert secret_values(environ, ["LLM"]) == {f"value-{number}" for number in range(1, 6)}
 
 
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"])
+def test_the_headers_of_a_traces_endpoint_are_secret_as_they_are_spelled_and_as_they_are_sent(name: str) -> None:
+    values = secret_values({name: "authorization=Bearer%20abc123, x-team=sre ,broken"}, ())
+    assert values == {"Bearer%20abc123", "Bearer abc123", "abc123", "sre"}
+
+
 def test_a_key_that_stands_in_a_definition_is_secret_too() -> None:
     agents = {"a": {"llm": {"model": "gpt", "api_key": "sk-1"}}}
     document = {"agents": agents, "tasks": [{"mcps": [{"token": "t-2", "monkey": "x"}]}]}
@@ -74,19 +80,21 @@ def test_half_a_surrogate_pair_can_be_written() -> None:
 
 
 def test_a_log_line_is_one_redacted_object_in_a_fixed_order() -> None:
-    fields = {"message": "it is sk-123456\nand more", "event": "x", "ts": "t", "task": None, "attempt": 1}
+    fields = {"message": "it is sk-123456\nand more", "event": "run_stopped", "ts": "t", "task": None, "attempt": 1}
+    fields["level"] = "info"
     written = line(fields, Redactor(["sk-123456"])).decode()
-    assert written == '{"ts": "t", "event": "x", "attempt": 1, "message": "it is [redacted]\\nand more"}\n'
-    with pytest.raises(ValueError, match="prompt"):
-        line({"prompt": "x"}, Redactor())
+    want = (
+        '{"ts": "t", "level": "info", "event": "run_stopped", "attempt": 1, "message": "it is [redacted]\\nand more"}\n'
+    )
+    assert written == want
 
 
 def test_the_fields_of_a_log_line_are_a_contract() -> None:
     assert FIELDS == (
-        "ts", "level", "event", "run", "attempt", "task", "agent", "model",
-        "nextModel", "promptTokens", "cachedPromptTokens", "completionTokens", "totalTokens", "costUSD", "requests",
-        "tasks", "tasksSucceeded", "agents", "durationSeconds", "reason", "exitCode", "status", "error",
-        "message",
+        "ts", "level", "event", "run", "attempt", "task", "agent", "model", "nextModel", "tool", "fromCache",
+        "promptTokens", "cachedPromptTokens", "completionTokens", "reasoningTokens", "totalTokens", "costUSD",
+        "requests", "tasks", "tasksSucceeded", "agents", "durationSeconds", "reason", "exitCode", "status", "error",
+        "message", "prompt", "answer", "arguments", "result",
     )  # fmt: skip
 
 

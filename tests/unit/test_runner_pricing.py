@@ -132,13 +132,12 @@ def test_a_listed_price_says_which_entry_it_is(
 def test_a_listed_price_is_asked_for_each_kind_of_token(library: Library) -> None:
     found = Prices({}).of("openai/gpt")
     assert found is not None
-    assert (
-        micro_cost(found, Tokens(100, 40, 10, written=20, reasoning=9)) == 40 * 2.5 + 40 * 0.25 + 20 * 3.125 + 100 + 0.5
-    )
+    want_micro = 20 * 2.5 + 40 * 0.25 + 40 * 3.125 + 10 * 10
+    assert micro_cost(found, Tokens(100, 40, 10, written=40, reasoning=9)) == want_micro
     assert vars(library.used[0]) == {
         "input_tokens": 100,
         "cache_read_tokens": 40,
-        "cache_write_tokens": 20,
+        "cache_write_tokens": 40,
         "output_tokens": 10,
     }
 

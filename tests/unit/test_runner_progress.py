@@ -14,17 +14,19 @@ import pytest
 from crewrun_api.outcome import RECORD_LIMIT_BYTES, encode, parse
 from crewrun_api.reasons import ExitCode, Outcome, Reason
 from crewrun_api.report import Answer, Report, Snapshot, parse_snapshot
-from crewrun_runner.calls import Tokens
+from crewrun_runner.budget import Caps, Need
+from crewrun_runner.calls import Charge
 from crewrun_runner.farewell import Farewell
-from crewrun_runner.ledger import Ledger, Task
+from crewrun_runner.ledger import BudgetExceeded, Ledger, Stopping, Task, Ticket
 from crewrun_runner.message import TerminationMessage
 from crewrun_runner.payload import Execution
 from crewrun_runner.progress import Progress
 from crewrun_runner.record import Answer as Result
 from crewrun_runner.record import End, build
 from crewrun_runner.redaction import Redactor
-from crewrun_runner.reporter import ANSWER_SECONDS, Reporter, Stopping
+from crewrun_runner.reporter import ANSWER_SECONDS, Reporter
 from crewrun_runner.reporting import Reply
+from crewrun_runner.tokens import Tokens
 from crewrun_runner.unkept import Unkept
 
 RUNNER = Path(__file__).resolve().parents[2] / "runner-image"
@@ -84,6 +86,15 @@ def progress(path: Path) -> Progress:
     return made
 
 
+def need(tokens: int) -> Need:
+    """So many tokens, a micro-USD each."""
+    return Need(0, tokens, lambda answer: answer)
+
+
+def charge(tokens: Tokens, model: str = "gpt") -> Charge:
+    return Charge("1", model, tokens, tokens.total, "openai/gpt")
+
+
 def left(path: Path) -> Snapshot:
     found = parse_snapshot(path.read_text())
     assert found is not None
@@ -94,10 +105,15 @@ def test_each_change_stands_in_the_termination_message(progress: Progress, path:
     ledger = progress.ledger
     ledger.task_started("1", "Researcher", START)
     assert left(path).tasks[0].state == "Running"
-    progress.before_call("1", 800)
-    assert (left(path).usage.reserved_tokens, left(path).usage.incomplete) == (800, True)
-    ledger.call_completed("event", "call", "1", "gpt", Tokens(5, 0, 2))
-    assert (left(path).usage.reserved_tokens, left(path).usage.total_tokens) == (0, 7)
+    ticket = progress.reserve("1", "gpt", need(800))
+    usage = left(path).usage
+    assert (usage.reserved_requests, usage.reserved_tokens, usage.reserved_cost_usd) == (1, 800, 800)
+    assert usage.incomplete
+    ledger.settle(ticket, charge(Tokens(5, 0, 2)))
+    usage = left(path).usage
+    assert (usage.reserved_requests, usage.reserved_tokens, usage.reserved_cost_usd) == (0, 0, 0)
+    assert (usage.total_tokens, usage.cost_usd, usage.incomplete) == (7, 7, False)
+    assert [(each.model, each.price_key) for each in usage.by_model] == [("gpt", "openai/gpt")]
     ledger.task_ended("1", START, answer="Ten facts, sk-123456")
     assert (left(path).tasks[0].preview, left(path).tasks_succeeded) == ("Ten facts, [redacted]", 1)
     assert left(path).sequence == 4
@@ -119,21 +135,45 @@ def test_the_record_is_the_last_that_is_written(progress: Progress, path: Path) 
 
 def test_changes_by_many_threads_end_with_the_newest(progress: Progress, path: Path) -> None:
     def work(thread: int) -> None:
-        for number in range(100):
-            progress.ledger.call_completed(f"{thread}-{number}", f"{thread}-{number}", "1", "gpt", Tokens(1, 0, 0))
+        for _ in range(100):
+            ticket = progress.ledger.reserve("1", "gpt", need(5))
+            progress.ledger.settle(ticket, charge(Tokens(1), f"model-{thread}"))
 
     threads = [threading.Thread(target=work, args=[number]) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert left(path).usage.requests == 800
+    usage = left(path).usage
+    assert (usage.requests, usage.total_tokens, usage.reserved_requests) == (800, 800, 0)
+    assert [each.requests for each in usage.by_model] == [100] * 8
     assert left(path).sequence <= 800
+
+
+def test_reservations_by_many_threads_stand_there_before_they_return(progress: Progress, path: Path) -> None:
+    numbers: list[int] = []
+    missing: list[Ticket] = []
+
+    def work() -> None:
+        for _ in range(20):
+            ticket = progress.reserve("1", "gpt", need(1))
+            numbers.append(ticket.number)
+            if left(path).usage.reserved_requests < 1:
+                missing.append(ticket)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert missing == []
+    assert sorted(numbers) == list(range(1, 81))
+    assert left(path).usage.reserved_tokens == 80
 
 
 def test_a_termination_message_that_cannot_be_written_does_not_stop_a_crew(tmp_path: Path) -> None:
     made = Progress(EXECUTION, Ledger(), Redactor(), TerminationMessage(tmp_path / "missing" / "log"))
-    made.before_call("1", 5)
+    made.reserve("1", "gpt", need(5))
     made.changed(urgent=False)
     with pytest.raises(FileNotFoundError):
         made.finish(b"record")
@@ -142,8 +182,51 @@ def test_a_termination_message_that_cannot_be_written_does_not_stop_a_crew(tmp_p
 def test_after_a_stop_no_call_begins_and_none_is_reserved(progress: Progress, path: Path) -> None:
     progress.halt()
     with pytest.raises(Stopping):
-        progress.before_call("1", 800)
+        progress.reserve("1", "gpt", need(800))
     assert progress.ledger.calls_in_flight == 0
+    assert progress.ledger.closed
+
+
+def test_a_stop_between_the_reservation_and_the_call_gives_it_back(progress: Progress, path: Path) -> None:
+    wait_for = progress.ledger.reserve
+
+    def reserve(task: str, model: str, asked: Need) -> Ticket:
+        ticket = wait_for(task, model, asked)
+        progress.halt()
+        return ticket
+
+    progress.ledger.reserve = reserve  # type: ignore[method-assign]
+    with pytest.raises(Stopping):
+        progress.reserve("1", "gpt", need(800))
+    assert progress.ledger.calls_in_flight == 0
+    assert left(path).usage.incomplete is False
+
+
+def test_a_request_over_the_budget_is_not_reserved(progress: Progress) -> None:
+    progress.ledger.caps = Caps(tokens=500)
+    with pytest.raises(BudgetExceeded, match="maxTokens 500"):
+        progress.reserve("1", "gpt", Need(800, 10, lambda answer: 0))
+    assert progress.ledger.calls_in_flight == 0
+    with pytest.raises(Stopping):
+        progress.reserve("1", "gpt", need(1))
+
+
+def test_a_stop_wakes_a_request_that_waits_for_the_budget(progress: Progress) -> None:
+    progress.ledger.caps = Caps(requests=1)
+    progress.reserve("1", "gpt", need(5))
+    ends: list[str] = []
+
+    def ask() -> None:
+        try:
+            progress.reserve("1", "gpt", need(5))
+        except Stopping:
+            ends.append("stopped")
+
+    waiting = threading.Thread(target=ask, daemon=True)
+    waiting.start()
+    progress.halt()
+    waiting.join(10)
+    assert ends == ["stopped"]
 
 
 class Operator:
@@ -194,7 +277,7 @@ class Wired:
 
     def seconds_of_a_call(self) -> float:
         began = time.monotonic()
-        self.progress.before_call("1", 100)
+        self.progress.reserve("1", "gpt", need(100))
         return time.monotonic() - began
 
 
@@ -217,7 +300,12 @@ def test_a_call_waits_until_the_operator_has_its_reservation(wire: Callable[...,
     wired.wait_for(1)
     for number in range(1, 4):
         assert wired.seconds_of_a_call() < 0.5
-        assert wired.operator.reports[-1].snapshot.usage.reserved_tokens == 100 * number
+        usage = wired.operator.reports[-1].snapshot.usage
+        assert (usage.reserved_requests, usage.reserved_tokens, usage.reserved_cost_usd) == (
+            number,
+            100 * number,
+            100 * number,
+        )
     wired.operator.open.clear()
     waiting = threading.Thread(target=wired.seconds_of_a_call)
     waiting.start()
