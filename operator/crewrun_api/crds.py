@@ -9,7 +9,14 @@ from typing import Any
 from crewrun_api import names
 from crewrun_api.kinds import CREW_SOURCE_RULE, CrewSpec, Kind, PrinterColumn, ProfileSpec
 from crewrun_api.model import Model
-from crewrun_api.run import RUN_SOURCE_RULE, WEBHOOK_RULE, RunSpec, RunStatus
+from crewrun_api.run import (
+    INPUT_SOURCE_RULE,
+    RUN_SOURCE_RULE,
+    SECRET_INPUTS_RULE,
+    WEBHOOK_RULE,
+    RunSpec,
+    RunStatus,
+)
 from crewrun_api.settings import SECRET_RULE
 
 Schema = dict[str, Any]
@@ -47,7 +54,21 @@ _ONE_OF_RULES: dict[str, list[Schema]] = {
             "message": CREW_SOURCE_RULE,
         }
     ],
-    "RunSpec": [{"rule": "has(self.crewRef) != has(self.crew)", "message": RUN_SOURCE_RULE}],
+    "RunSpec": [
+        {"rule": "has(self.crewRef) != has(self.crew)", "message": RUN_SOURCE_RULE},
+        {
+            "rule": "!has(self.inputsFrom) || self.inputsFrom.all(one, !has(one.input)"
+            " || self.inputsFrom.exists_one(other, has(other.input) && other.input == one.input))",
+            "message": SECRET_INPUTS_RULE,
+        },
+    ],
+    "InputSource": [
+        {
+            "rule": "has(self.configMapRef) ? !has(self.secretKeyRef) && !has(self.input)"
+            " : has(self.secretKeyRef) && has(self.input)",
+            "message": INPUT_SOURCE_RULE,
+        }
+    ],
     "Webhook": [{"rule": "has(self.url) != has(self.urlFrom)", "message": WEBHOOK_RULE}],
 }
 _KEPT = (

@@ -49,24 +49,38 @@ class ProfileSpec(Settings, Kind):
         description="Used by every Crew and CrewRun of the namespace that names no profile. "
         "Of several defaults the newest counts.",
     )
-    allow_python: bool | None = Field(
-        default=None,
-        description="Whether definitions may carry Python. Not supported yet.",
-        json_schema_extra={"x-crewrun-later": "!self.allowPython"},
+    allow_python: bool = Field(
+        default=False,
+        description="Whether definitions may carry Python: callbacks, `{python: module.name}`, `custom:` tools and "
+        "tools as objects. Who may write a Crew or a CrewRun then runs code of their own in the runner. No effect on "
+        "`entrypoint`, whose code is the image's.",
     )
 
 
 class CrewConfigMap(Model):
     """A ConfigMap with CrewAI's classic files."""
 
-    name: ObjectName = Field(description="ConfigMap with agents.yaml, tasks.yaml and perhaps crew.yaml.")
+    name: ObjectName = Field(
+        description="ConfigMap of the namespace with the keys `agents.yaml` (agents by name), `tasks.yaml` (tasks by "
+        "name, worked in the order of the file) and perhaps `crew.yaml` (the crew's own fields in CrewAI's names: "
+        "process, verbose, memory, manager_llm ...). Each has at most 200 KiB, 64 levels, and no key twice."
+    )
 
 
 class Entrypoint(Model):
     """A crew, a `@CrewBase` class or a Flow in an image."""
 
-    target: str = Field(pattern=r"^[\w.]+:[\w.]+$", max_length=512, description="`package.module:Class`.")
-    image: str = Field(min_length=1, max_length=1024, description="The image that carries it.")
+    target: str = Field(
+        pattern=r"^[\w.]+:[\w.]+$",
+        max_length=512,
+        description="`package.module:Name` of a Crew object, a function that makes one, a `@CrewBase` class or a Flow.",
+    )
+    image: str = Field(
+        min_length=1,
+        max_length=1024,
+        description="The image that carries it, made from the runner's. Stronger than the `pod.image` of the profile, "
+        "weaker than that of this Crew and of the run.",
+    )
 
 
 CREW_SOURCE_RULE = "give exactly one of definition, configMap and entrypoint"
@@ -91,13 +105,13 @@ class CrewSpec(Settings, Kind):
     )
     config_map: CrewConfigMap | None = Field(
         default=None,
-        description="CrewAI's classic agents.yaml and tasks.yaml. Not supported yet.",
-        json_schema_extra={"x-crewrun-later": "false"},
+        description="CrewAI's classic agents.yaml and tasks.yaml. They are read when a run is accepted: what changes "
+        "later changes no run that has begun. A run that waits for them looks again every 15 seconds.",
     )
     entrypoint: Entrypoint | None = Field(
         default=None,
-        description="A crew in a custom image. Not supported yet.",
-        json_schema_extra={"x-crewrun-later": "false"},
+        description="A crew in a custom image. Its tasks are known once the runner reports them; its inputs are "
+        "checked against inputSchema alone.",
     )
     input_schema: Document | None = Field(
         default=None, description="JSON Schema of the inputs; its defaults are applied before the check."

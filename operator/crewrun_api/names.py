@@ -70,7 +70,10 @@ ENV_ALLOWANCE = "CREWRUN_ALLOWANCE"
 ENV_REPORT_URL = "CREWRUN_REPORT_URL"
 #: sha256 of the checkpoint to go on from, in hex; without it the attempt starts from scratch.
 ENV_CHECKPOINT_SHA256 = "CREWRUN_CHECKPOINT_SHA256"
+#: The span that the run is a part of, as W3C's traceparent.
 ENV_TRACEPARENT = "TRACEPARENT"
+#: The values of inputs that Secrets hold, with their number from 0 at the end.
+ENV_SECRET_INPUT = "CREWRUN_INPUT_"
 #: Of a webhook: its address, when a Secret holds it, and the values of its headers, with their number at the end.
 ENV_WEBHOOK_URL = "CREWRUN_URL"
 ENV_WEBHOOK_HEADER = "CREWRUN_HEADER_"

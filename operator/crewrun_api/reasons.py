@@ -121,6 +121,7 @@ class AcceptedReason(StrEnum):
     VALID = "Valid"
     CREW_NOT_FOUND = "CrewNotFound"  # spec.crewRef names no Crew of the namespace
     PROFILE_NOT_FOUND = "ProfileNotFound"  # a profile that is named does not exist
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"  # a ConfigMap that is named, or a key in it, does not exist
     INVALID_SPEC = "InvalidSpec"  # the run, its Crew or its profile does not fit the schema
     INVALID_CREW = "InvalidCrew"  # the definition would not load
     INVALID_INPUTS = "InvalidInputs"  # inputs do not match the schema or miss a template variable

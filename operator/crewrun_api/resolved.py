@@ -15,7 +15,19 @@ class ResolvedRun(Settings):
 
     crew: str = Field(description="Name of the Crew; the run's own name for an inline crew.")
     profile: str | None = Field(default=None, description="Name of the CrewProfile, if there was one.")
-    definition: Document = Field(description="CrewAI's crew definition.")
+    definition: Document | None = Field(
+        default=None, description="CrewAI's crew definition. None for a crew that an entrypoint gives."
+    )
+    entrypoint: str | None = Field(
+        default=None, description="`package.module:Name` in the runner's image; None for a definition."
+    )
+    allow_python: bool = Field(default=False, description="Whether the definition may carry Python.")
+    secret_inputs: dict[str, str] = Field(
+        default_factory=dict, description="Inputs that Secrets hold: the environment variable of each one's value."
+    )
+    input_schema: Document | None = Field(
+        default=None, description="What the runner checks the inputs against. None: the operator has checked them all."
+    )
 
 
 class AttemptSettings(Model):

@@ -24,13 +24,36 @@ class ConfigMapReference(Model):
     name: ObjectName = Field(description="Name of the ConfigMap.")
 
 
+INPUT_SOURCE_RULE = "give either configMapRef alone, or secretKeyRef and input"
+
+
 class InputSource(Model):
     """Inputs from a ConfigMap, or one input from a Secret."""
 
-    config_map_ref: ConfigMapReference | None = Field(default=None, description="Each key is an input.")
-    secret_key_ref: KeyReference | None = Field(default=None, description="One key is one input.")
-    input: str | None = Field(default=None, description="Name of the input that secretKeyRef gives.")
+    config_map_ref: ConfigMapReference | None = Field(
+        default=None,
+        description="Each key of its data is an input, as text. It is read when the run is accepted; a run that waits "
+        "for it looks again every 15 seconds.",
+    )
+    secret_key_ref: KeyReference | None = Field(
+        default=None,
+        description="The key whose value is one input, as text. The runner alone reads it, and checks it against "
+        "inputSchema; its value is redacted wherever the runner writes.",
+    )
+    input: str | None = Field(
+        default=None, min_length=1, max_length=253, description="Name of the input that secretKeyRef gives."
+    )
 
+    @model_validator(mode="after")
+    def _one_of(self) -> "InputSource":
+        of_secret = self.secret_key_ref is not None and self.input is not None
+        mixed = self.config_map_ref is not None and (self.secret_key_ref is not None or self.input is not None)
+        if mixed or not (self.config_map_ref or of_secret):
+            raise ValueError(INPUT_SOURCE_RULE)
+        return self
+
+
+SECRET_INPUTS_RULE = "an input is given by two entries with secretKeyRef"
 
 WEBHOOK_RULE = "give exactly one of url and urlFrom"
 
@@ -98,11 +121,11 @@ class RunSpec(Settings, Kind):
     crew: CrewSpec | None = Field(default=None, description="A whole Crew spec, instead of crewRef.")
     profile: ObjectName | None = Field(default=None, description="CrewProfile of this run, stronger than the crew's.")
     inputs: Document = Field(default_factory=dict, description="Values for the template variables of agents and tasks.")
-    inputs_from: list[InputSource] | None = Field(
-        default=None,
+    inputs_from: list[InputSource] = Field(
+        default_factory=list,
         max_length=64,
-        description="Inputs from ConfigMaps and Secrets. Not supported yet.",
-        json_schema_extra={"x-crewrun-later": "size(self.inputsFrom) == 0"},
+        description="Inputs from ConfigMaps and Secrets. Of an input that is given more than once a later entry is "
+        "stronger than an earlier one, and `inputs` is stronger than all of them.",
     )
     suspend: bool = Field(
         default=False,
@@ -140,6 +163,13 @@ class RunSpec(Settings, Kind):
     def _one_crew(self) -> "RunSpec":
         if (self.crew_ref is None) == (self.crew is None):
             raise ValueError(RUN_SOURCE_RULE)
+        return self
+
+    @model_validator(mode="after")
+    def _no_secret_input_twice(self) -> "RunSpec":
+        named = [source.input for source in self.inputs_from if source.secret_key_ref is not None]
+        if len(named) != len(set(named)):
+            raise ValueError(SECRET_INPUTS_RULE)
         return self
 
 

@@ -20,9 +20,10 @@ from crewrun_operator.attachments import Reporting
 from crewrun_operator.configmaps import ConfigMaps
 from crewrun_operator.hooks import Hooks
 from crewrun_operator.job import build_job
-from crewrun_operator.lookups import listed, payload_of
+from crewrun_operator.lookups import listed, payload_of, read_config_maps
 from crewrun_operator.metrics import Metrics
 from crewrun_operator.observed import Notice, Plan, Refusal, Save, StartAttempt, Stop
+from crewrun_operator.sources import config_maps_of, crew_spec_of
 from crewrun_operator.status import as_document, merge_patch
 from crewrun_operator.store import Store
 from crewrun_operator.times import stamp
@@ -76,7 +77,7 @@ class Applier:
         if plan.confirm_hook is not None:
             await self._hooks.confirm(run, plan.confirm_hook)
         if plan.confirm_sources:
-            await self._confirm_sources(run)
+            await self._confirm_sources(run, now)
         return news or plan.confirm is not None or plan.confirm_hook is not None or plan.confirm_sources
 
     async def _kept(self, run: Manifest, save: Save, now: datetime) -> bool:
@@ -93,12 +94,15 @@ class Applier:
             return False
         return True
 
-    async def _confirm_sources(self, run: Manifest) -> None:
-        """Ask the API server itself about what a run is made of: its Crew by name, the profiles by list."""
+    async def _confirm_sources(self, run: Manifest, now: datetime) -> None:
+        """Ask the API server itself about what a run is made of: its Crew and the ConfigMaps by name, the profiles by
+        list."""
         namespace, crew_name = run["metadata"]["namespace"], (run["spec"].get("crewRef") or {}).get("name")
         crew = await self._api.find(paths.custom(paths.CREWS, namespace, crew_name)) if crew_name else None
         profiles, list_version = await listed(self._api, paths.custom(paths.PROFILES, namespace))
-        self._store.confirm_sources(run, crew, profiles, list_version)
+        needed = config_maps_of(run["spec"], crew_spec_of(run, crew))
+        config_maps = await read_config_maps(self._api, namespace, needed)
+        self._store.confirm_sources(run, crew, profiles, list_version, config_maps, now)
 
     async def _write_status(self, run: Manifest, status: RunStatus, now: datetime) -> Manifest:
         """Patch what differs, if the run is still as it was when it was decided about."""

@@ -7,10 +7,11 @@ from crewrun_operator.checkpoints import checkpoint_since
 from crewrun_operator.conclude import conclude
 from crewrun_operator.diagnose import Verdict
 from crewrun_operator.observed import Notice, Plan, StartAttempt
+from crewrun_operator.refused import Refused
 from crewrun_operator.state import State
 from crewrun_operator.status import condition, with_attempt, with_condition, with_tasks
 from crewrun_operator.times import stamp
-from crewrun_operator.validate import Accepted, Refused
+from crewrun_operator.validate import Accepted
 
 
 def begin(state: State) -> Plan:
@@ -58,8 +59,10 @@ def refuse(state: State) -> Plan | None:
     """What there is to say of a run that has not begun and cannot; None when nothing is wrong with it."""
     if state.status.crew is not None:
         return None
-    if not state.observed.sources_confirmed:
-        # The watches are independent: a crew or profile that was applied before its run may be seen after it.
+    due = state.look_again_at
+    if not state.observed.sources_confirmed or (due is not None and due <= state.now):
+        # The watches are independent: a crew or profile that was applied before its run may be seen after it; and no
+        # watch at all tells of ConfigMaps.
         return Plan(confirm_sources=True)
     return _refused(state, state.acceptance) if isinstance(state.acceptance, Refused) else None
 
@@ -84,7 +87,7 @@ def _refused(state: State, refused: Refused) -> Plan:
     told = condition(state.status, ConditionType.ACCEPTED)
     news = told is None or (told.reason, told.message) != (refused.reason, message)
     notices = (Notice("Warning", "NotAccepted", f"{refused.reason}: {message}"),) if news else ()
-    return Plan(status=status, notices=notices)
+    return Plan(status=status, notices=notices, again_at=state.look_again_at)
 
 
 def _condition(

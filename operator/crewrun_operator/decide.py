@@ -11,6 +11,7 @@ from crewrun_operator.begin import begin
 from crewrun_operator.checkpoints import keep_checkpoint
 from crewrun_operator.follow import follow
 from crewrun_operator.observed import Observed, Plan
+from crewrun_operator.rereads import read_again
 from crewrun_operator.rerun import run_again
 from crewrun_operator.state import State
 from crewrun_operator.strays import end_strays
@@ -28,6 +29,7 @@ def being_deleted(state: State) -> Plan | None:
 
 POLICIES: tuple[Policy, ...] = (
     being_deleted,
+    read_again,  # a run made of ConfigMaps, and a decision needs what they say
     end_strays,  # no execution outlives its attempt
     run_again,  # an ended run, and somebody wants it again
     tell,  # an ended run whose webhook has not been told

@@ -1,9 +1,13 @@
 """What is read of the API server itself, when the store does not hold it."""
 
+import asyncio
+from collections.abc import Iterable
+
 from crewrun_api import names
 from crewrun_operator import paths
-from crewrun_operator.api import Api, Document
+from crewrun_operator.api import Api, ApiError, Document
 from crewrun_operator.observed import Payload
+from crewrun_operator.views import ConfigMapView, config_map_view
 
 
 async def listed(api: Api, path: str, **query: str) -> tuple[list[Document], int]:
@@ -14,6 +18,23 @@ async def listed(api: Api, path: str, **query: str) -> tuple[list[Document], int
         list_version = list_version or int(page["metadata"]["resourceVersion"])
         items += page["items"]
     return items, list_version
+
+
+async def read_config_maps(api: Api, namespace: str, wanted: Iterable[str]) -> dict[str, ConfigMapView | None]:
+    """These ConfigMaps by name, read at the same time; None for one that is not there or may not be read: a run that
+    waits for it says so, and nothing else of it stands still."""
+
+    async def read(name: str) -> ConfigMapView | None:
+        try:
+            found = await api.find(paths.config_maps(namespace, name))
+        except ApiError as error:
+            if error.code != 403:
+                raise
+            return None
+        return config_map_view(found) if found is not None else None
+
+    ordered = sorted(wanted)
+    return dict(zip(ordered, await asyncio.gather(*map(read, ordered)), strict=True))
 
 
 async def payload_of(api: Api, namespace: str, job: str) -> Payload | None:

@@ -11,7 +11,7 @@ from crewrun_api.reasons import Reason
 from crewrun_api.report import Report
 from crewrun_api.run import RunStatus, Webhook
 from crewrun_api.webhook import Delivery
-from crewrun_operator.views import JobView, Manifest, PodView
+from crewrun_operator.views import ConfigMapView, JobView, Manifest, PodView
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,12 @@ class Observed:
     run: Manifest
     crew: Manifest | None
     profiles: Mapping[str, Manifest]
-    #: Whether crew and profiles were read live for this run, and are still as they were then.
+    #: Whether all that the run is made of was read live, and crew and profiles are still as they were then.
     sources_confirmed: bool
+    #: The ConfigMaps that were read with them, by name (None: there is no such one), and when. They are kept until a
+    #: Job carries what they say: no watch tells of a change.
+    config_maps: Mapping[str, ConfigMapView | None]
+    config_maps_read_at: datetime | None
     jobs: Mapping[int, JobView]
     pods: tuple[PodView, ...]
     #: Attempts that were looked up live, with the version of the Job that was found then (0: no Job).

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from crewrun_api.report import Report
 from crewrun_operator.observed import Refusal, Reported, SeenHook
+from crewrun_operator.sources import ConfigMaps
 from crewrun_operator.views import Identity, JobView, PodView
 
 
@@ -20,6 +21,8 @@ class RunState:
     confirmed: dict[int, int] = field(default_factory=dict)
     refusals: dict[int, Refusal] = field(default_factory=dict)
     sources: tuple[int, ...] | None = None  # the versions of crew and profiles that were confirmed
+    config_maps: ConfigMaps = field(default_factory=dict)  # those that were read with them, until a Job carries them
+    config_maps_read_at: datetime | None = None
     reports: dict[str, Reported] = field(default_factory=dict)
     written_at: datetime | None = None
     saved: set[str] = field(default_factory=set)  # the ConfigMaps that this process has written or found
@@ -35,6 +38,7 @@ class RunState:
             self.hooks[job.id.name] = replace(hook, job=job, refusal=None)
         else:
             self.jobs[job.id.attempt] = job
+            self.forget_config_maps()
             self.refusals.pop(job.id.attempt, None)
         return True
 
@@ -99,6 +103,11 @@ class RunState:
         """The run has ended: what its runners said is told, and only takes memory."""
         self.pods = {uid: _told(pod) for uid, pod in self.pods.items()}
         self.reports = {}
+        self.forget_config_maps()
+
+    def forget_config_maps(self) -> None:
+        """What they say is carried by a Job, or wanted no more. The next who needs it reads them again."""
+        self.config_maps, self.config_maps_read_at = {}, None
 
 
 def _told(pod: PodView) -> PodView:

@@ -1,7 +1,7 @@
 """One run as the policies see it: its status parsed, its newest attempt found. Purely computational."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from pydantic import ValidationError
@@ -12,9 +12,13 @@ from crewrun_api.report import Snapshot, parse_snapshot
 from crewrun_api.resolved import AttemptSettings
 from crewrun_api.run import AttemptStatus, RunStatus
 from crewrun_operator.observed import Observed, Payload, Reported
+from crewrun_operator.refused import Refused
+from crewrun_operator.sources import LOOK_AGAIN_SECONDS, config_maps_of, crew_spec_of
 from crewrun_operator.status import bounded, condition, settle, with_condition
-from crewrun_operator.validate import Accepted, Refused, accept, attempt_settings
+from crewrun_operator.validate import Accepted, accept, attempt_settings
 from crewrun_operator.views import JobView, PodView
+
+_LOOK_AGAIN = timedelta(seconds=LOOK_AGAIN_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,19 @@ class State:
         pod = self.pod(attempt)
         found = parse(pod.terminated.message) if pod and pod.terminated else None
         return found if pod is not None and self.is_of(found, attempt.number, pod.id.uid) else None
+
+    @cached_property
+    def config_maps(self) -> frozenset[str]:
+        """The ConfigMaps that the run is made of, by what its sources say now."""
+        run, crew = self.observed.run, self.observed.crew
+        return config_maps_of(run["spec"], crew_spec_of(run, crew))
+
+    @property
+    def look_again_at(self) -> datetime | None:
+        """When what was read of ConfigMaps is too old to accept or refuse a run by; None if it is made of none."""
+        if not self.config_maps:
+            return None
+        return (self.observed.config_maps_read_at or self.now - _LOOK_AGAIN) + _LOOK_AGAIN
 
     @cached_property
     def acceptance(self) -> Accepted | Refused:

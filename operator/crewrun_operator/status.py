@@ -79,7 +79,10 @@ def with_attempt(status: RunStatus, attempt: AttemptStatus) -> RunStatus:
 
 
 def with_tasks(status: RunStatus, tasks: list[TaskOutline]) -> RunStatus:
-    """The status of a run whose tasks are known and not begun."""
+    """The status of a run whose tasks are known and not begun. Those of an entrypoint are not: nothing is said of
+    them until its runner does."""
+    if not tasks:
+        return status
     return status.model_copy(update={"task_count": len(tasks), "progress": f"0/{len(tasks)}"})
 
 

@@ -16,6 +16,7 @@ from crewrun_api.report import Report
 from crewrun_operator import paths
 from crewrun_operator.observed import Observed, Refusal, SeenHook
 from crewrun_operator.run_state import RunState
+from crewrun_operator.sources import ConfigMaps, config_maps_of, crew_spec_of
 from crewrun_operator.views import Identity, JobView, Manifest, PodView, job_view, pod_view, trimmed, version
 
 #: A run, by namespace and name. Built here and nowhere else.
@@ -46,11 +47,15 @@ class Store:
         namespace, spec = key[0], run["spec"]
         crew = (spec.get("crewRef") or {}).get("name")
         state = self._states.get(run["metadata"]["uid"]) or RunState()
+        crew_manifest = self._crews.get((namespace, crew)) if crew else None
+        unread = config_maps_of(spec, crew_spec_of(run, crew_manifest)) - state.config_maps.keys()
         return Observed(
             run=run,
-            crew=self._crews.get((namespace, crew)) if crew else None,
+            crew=crew_manifest,
             profiles=self._profiles.get(namespace, {}),
-            sources_confirmed=state.sources == self._source_versions(namespace, crew),
+            sources_confirmed=state.sources == self._source_versions(namespace, crew) and not unread,
+            config_maps=state.config_maps,
+            config_maps_read_at=state.config_maps_read_at,
             jobs=state.jobs,
             pods=tuple(pod for pod in state.pods.values() if not pod.id.of_hook),
             hooks=state.hooks,
@@ -218,7 +223,13 @@ class Store:
         state.only_pods(attempt, {pod["metadata"]["uid"] for pod in live}, list_version)
 
     def confirm_sources(
-        self, run: Manifest, crew: Manifest | None, profiles: Iterable[Manifest], list_version: int
+        self,
+        run: Manifest,
+        crew: Manifest | None,
+        profiles: Iterable[Manifest],
+        list_version: int,
+        config_maps: ConfigMaps,
+        now: datetime,
     ) -> None:
         """What the API server itself said about the sources of a run, just now."""
         namespace, name = run["metadata"]["namespace"], _crew_name(run)
@@ -231,7 +242,9 @@ class Store:
             self.put_profile(profile)
         uids = {profile["metadata"]["uid"] for profile in listed}
         self.sweep(paths.PROFILES, namespace, uids, list_version)
-        self._states[run["metadata"]["uid"]].sources = self._source_versions(namespace, name)
+        state = self._states[run["metadata"]["uid"]]
+        state.sources = self._source_versions(namespace, name)
+        state.config_maps, state.config_maps_read_at = config_maps, now
 
     def _source_versions(self, namespace: str, crew: str | None) -> tuple[int, ...]:
         sources = [self._crews.get((namespace, crew)) if crew else None, *self._profiles.get(namespace, {}).values()]

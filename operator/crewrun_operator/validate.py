@@ -9,25 +9,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import jsonschema_rs
 from pydantic import ValidationError
 
-from crewrun_api import names
+from crewrun_api import carried_python, names
 from crewrun_api.kinds import CrewSpec, ProfileSpec
 from crewrun_api.model import Model
 from crewrun_api.reasons import AcceptedReason
 from crewrun_api.resolved import AttemptSettings, ResolvedRun
 from crewrun_api.run import CrewStatus, RunSpec
-from crewrun_operator.definition import Problem, TaskOutline, outline, problems, variables
+from crewrun_api.settings import KeyReference
+from crewrun_operator.definition import Problem, TaskOutline, outline, problems
+from crewrun_operator.inputs import all_inputs
 from crewrun_operator.observed import Observed, Payload
+from crewrun_operator.refused import Refused
 from crewrun_operator.resolve import choose_profile, merge
+from crewrun_operator.sources import Source, inputs_of, source_of
 
-_SHOWN_PROBLEMS = 5
 #: Deeper documents break the libraries that read them. Schemas and definitions that people write have ten.
 _MOST_LEVELS = 64
 _QUANTITY = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
 #: Not a part of what runs: with more time to live or a larger budget it is the same crew, whose checkpoint counts.
 _NOT_RUN = {"budget", "ttl_seconds_after_finished"}
+#: Stand there only where they say something, so that a run that has begun keeps its digest over an upgrade.
+_SAID_ONLY = {"allow_python", "secret_inputs"}
 _M = TypeVar("_M", bound=Model)
 
 
@@ -39,17 +43,7 @@ class Accepted:
     resolved: ResolvedRun
     crew: CrewStatus
     profile: str | None
-    tasks: list[TaskOutline]
-
-
-class Refused(Exception):
-    """A run that cannot start until something is mended."""
-
-    def __init__(self, reason: AcceptedReason, *problems: Problem) -> None:
-        self.reason = reason
-        shown = "; ".join(str(problem) for problem in problems[:_SHOWN_PROBLEMS])
-        more = len(problems) - _SHOWN_PROBLEMS
-        super().__init__(f"{shown}; and {more} more" if more > 0 else shown)
+    tasks: list[TaskOutline]  # empty when they are known to the image alone
 
 
 def accept(observed: Observed) -> Accepted:
@@ -61,28 +55,40 @@ def accept(observed: Observed) -> Accepted:
     _shallow(crew_spec, path)
     crew = _parsed(CrewSpec, crew_spec, path)
     profile = _profile(observed, spec, crew, path)
-    if crew.definition is None:
-        problem = Problem(path, "only a crew with a definition is supported yet")
-        raise Refused(AcceptedReason.NOT_SUPPORTED, problem)
-    if found := problems(crew.definition, f"{path}.definition"):
-        raise Refused(AcceptedReason.INVALID_CREW, *found)
-    inputs = _inputs(crew, spec.inputs, path)
+    source = source_of(crew, path, observed.config_maps)
+    allow_python = bool(profile and profile["spec"].get("allowPython"))
+    _check(source, allow_python)
+    more = inputs_of(spec, observed.config_maps)
+    inputs = all_inputs(crew.input_schema, source, spec.inputs, more, path)
     profile_path = f"CrewProfile/{profile['metadata']['name']}: spec" if profile else ""
     layers_by_path = ((profile_path, profile["spec"] if profile else {}), (path, crew_spec), ("spec", run["spec"]))
     if found := [problem for its_path, layer in layers_by_path for problem in _quantities(layer, its_path)]:
         raise Refused(AcceptedReason.INVALID_SPEC, *found)
     run_name = run["metadata"]["name"]
-    layers = (observed.defaults, profile["spec"] if profile else {}, crew_spec, run["spec"])
+    variables = {name: f"{names.ENV_SECRET_INPUT}{number}" for number, name in enumerate(sorted(more.secrets))}
+    layers = (
+        observed.defaults,
+        profile["spec"] if profile else {},
+        {"pod": {"image": crew.entrypoint.image}} if crew.entrypoint else {},
+        crew_spec,
+        run["spec"],
+        {"secrets": [_secret(variables[name], reference) for name, reference in more.secrets.items()]},
+    )
     document = {
         **merge(*layers),
         "crew": spec.crew_ref.name if spec.crew_ref else run_name,
         "profile": profile["metadata"]["name"] if profile else None,
-        "definition": crew.definition,
+        "definition": source.definition,
+        "entrypoint": crew.entrypoint.target if crew.entrypoint else None,
+        "allow_python": allow_python,
+        "secret_inputs": variables,
+        "input_schema": crew.input_schema if variables else None,
     }
     resolved = _parsed(ResolvedRun, document, "spec")
     payload = Payload(spec=_canonical(resolved), inputs=_json(inputs), settings=_settings(resolved))
     if payload.size > names.PAYLOAD_LIMIT_BYTES:
-        where = f"{path}.definition" if len(payload.spec) > len(payload.inputs) else "spec.inputs"
+        written = "configMap" if crew.config_map else "definition" if crew.definition else "inputSchema"
+        where = f"{path}.{written}" if len(payload.spec) > len(payload.inputs) else "spec.inputs"
         raise Refused(AcceptedReason.TOO_LARGE, Problem(where, _too_large(payload.size)))
     referenced = observed.crew if spec.crew_ref else None
     return Accepted(
@@ -95,8 +101,23 @@ def accept(observed: Observed) -> Accepted:
             digest=payload.digest,
         ),
         profile=resolved.profile,
-        tasks=outline(crew.definition),
+        tasks=outline(source.definition) if source.definition else [],
     )
+
+
+def _check(source: Source, allow_python: bool) -> None:
+    """The crew itself: would its definition load, and may it carry what it carries?"""
+    if source.definition is None:
+        return
+    found = [Problem(source.place(problem.path), problem.message) for problem in problems(source.definition, "")]
+    if not found and not allow_python:
+        found = [Problem(source.place(where), what) for where, what in carried_python.found(source.definition, "")]
+    if found:
+        raise Refused(AcceptedReason.INVALID_CREW, *found)
+
+
+def _secret(variable: str, reference: KeyReference) -> dict[str, Any]:
+    return {"name": variable, "secretKeyRef": reference.model_dump(by_alias=True)}
 
 
 def _shallow(document: Mapping[str, Any], path: str) -> None:
@@ -155,51 +176,6 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _inputs(crew: CrewSpec, given: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The inputs with all defaults applied, after they passed the schema and cover every variable."""
-    assert crew.definition is not None
-    inputs = {**crew.definition.get("inputs", {}), **_schema_defaults(crew, path), **given}
-    found = _schema_problems(crew.input_schema, inputs, path) if crew.input_schema else []
-    for variable, where in variables(crew.definition, f"{path}.definition").items():
-        if variable not in inputs and not any(p.path == f"spec.inputs.{variable}" for p in found):
-            message = f"is missing: {where} uses {{{variable}}}"
-            found.append(Problem(f"spec.inputs.{variable}", message))
-    if found:
-        raise Refused(AcceptedReason.INVALID_INPUTS, *found)
-    return inputs
-
-
-def _schema_defaults(crew: CrewSpec, path: str) -> dict[str, Any]:
-    properties = (crew.input_schema or {}).get("properties", {})
-    if not isinstance(properties, Mapping):
-        raise Refused(AcceptedReason.INVALID_CREW, Problem(f"{path}.inputSchema.properties", "must be an object"))
-    return {
-        name: node["default"] for name, node in properties.items() if isinstance(node, Mapping) and "default" in node
-    }
-
-
-def _schema_problems(schema: Mapping[str, Any], inputs: Mapping[str, Any], path: str) -> list[Problem]:
-    """What the schema says of the inputs. Anybody may write a schema, so it is carried out by an engine that
-    never follows a `$ref` to an address, and whose patterns take linear time."""
-    linear = jsonschema_rs.RegexOptions()
-    try:
-        validator = jsonschema_rs.Draft202012Validator(dict(schema), pattern_options=linear, offline=True)
-        errors = list(validator.iter_errors(dict(inputs)))
-    except jsonschema_rs.ValidationError as error:
-        where = ".".join([f"{path}.inputSchema", *map(str, error.instance_path)])
-        raise Refused(AcceptedReason.INVALID_CREW, Problem(where, error.message)) from None
-    except ValueError as error:  # a number or a text that the engine has no form for
-        raise Refused(AcceptedReason.INVALID_CREW, Problem(f"{path}.inputSchema", str(error))) from None
-    return sorted({_schema_problem(error) for error in errors}, key=str)
-
-
-def _schema_problem(error: jsonschema_rs.ValidationError) -> Problem:
-    where = ["spec.inputs", *map(str, error.instance_path)]
-    if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
-        return Problem(".".join([*where, error.kind.property]), "is missing: the crew's inputSchema requires it")
-    return Problem(".".join(where), error.message)
-
-
 def _parsed(model: type[_M], document: Any, path: str) -> _M:
     try:
         return model.model_validate(document)
@@ -214,7 +190,8 @@ def _where(path: str, location: tuple[int | str, ...]) -> str:
 
 def _canonical(resolved: ResolvedRun) -> str:
     """What runs."""
-    return _json(resolved.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_RUN))
+    silent = {name for name in _SAID_ONLY if not getattr(resolved, name)}
+    return _json(resolved.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_RUN | silent))
 
 
 def _settings(resolved: ResolvedRun) -> str:

@@ -96,6 +96,21 @@ class PodView:
         return replace(self, terminated=replace(self.terminated, message=""))
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigMapView:
+    """The texts of a ConfigMap that a run is made of; none when they are more than any run takes."""
+
+    data: Mapping[str, str]
+    size: int
+
+
+def config_map_view(manifest: Manifest) -> ConfigMapView:
+    """The view of a ConfigMap."""
+    data: Mapping[str, str] = manifest.get("data") or {}
+    size = sum(len(key.encode()) + len(text.encode()) for key, text in data.items())
+    return ConfigMapView(data if size <= names.PAYLOAD_LIMIT_BYTES else {}, size)
+
+
 def identity(manifest: Manifest) -> Identity | None:
     """Whose Job or Pod this is; None when it does not carry CrewRun's labels."""
     metadata = manifest["metadata"]

@@ -5,29 +5,17 @@ which CrewAI itself would notice late or not at all. The first finding names its
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from crewrun_api import carried_python
+from crewrun_api.carried_python import parts
 from crewrun_api.reasons import Reason
 from crewrun_runner.absent import advice
 from crewrun_runner.refusal import Refusal
 
 #: Whether a top-level module can be imported in this image.
 Installed = Callable[[str], bool]
-
-_PYTHON = "runs Python, and a definition is data alone: put the code in an image of your own"
-_CALLABLE = {
-    "callback",
-    "callbacks",
-    "condition",
-    "step_callback",
-    "task_callback",
-    "before_kickoff_callbacks",
-    "after_kickoff_callbacks",
-    "converter_cls",
-    "executor_class",
-    "agent_executor",
-}
 
 #: Fields that need a module which the image may lack.
 _NEEDS = {
@@ -66,9 +54,10 @@ _TEMPLATED = ("role", "goal", "backstory", "description", "expected_output", "ou
 
 def check(definition: Mapping[str, Any], inputs: Mapping[str, Any], installed: Installed) -> None:
     """Raises the first Refusal, if there is a reason for one."""
-    _python_references(definition, "definition")
+    for where, what in carried_python.found(definition, "definition"):
+        raise Refusal(Reason.INVALID_CREW, f"{where}: {what}")
     _fields(definition, "definition", installed)
-    for path, part in parts(definition):
+    for path, part in parts(definition, "definition"):
         _fields(part, path, installed)
         _tools(part.get("tools"), f"{path}.tools", installed)
         if part.get("human_input"):
@@ -77,57 +66,10 @@ def check(definition: Mapping[str, Any], inputs: Mapping[str, Any], installed: I
     _templates(definition, inputs)
 
 
-def parts(definition: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every agent, its settings and every task, with its path."""
-    for path, agent in agents(definition):
-        yield path, agent
-        if isinstance(settings := agent.get("settings"), Mapping):
-            yield f"{path}.settings", settings
-    tasks = definition.get("tasks")
-    for index, task in enumerate(tasks if isinstance(tasks, Sequence) else ()):
-        if isinstance(task, Mapping):
-            yield f"definition.tasks[{index}]", task
-
-
-def agents(definition: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every agent with its path: CrewAI takes them by name, or as a list."""
-    given = definition.get("agents")
-    if isinstance(given, Mapping):
-        named = [(f"definition.agents.{name}", agent) for name, agent in given.items()]
-    else:
-        listed = given if isinstance(given, Sequence) and not isinstance(given, str) else ()
-        named = [(f"definition.agents[{index}]", _unwrapped(agent)) for index, agent in enumerate(listed)]
-    for path, agent in named:
-        if isinstance(agent, Mapping):
-            yield path, agent
-
-
-def _unwrapped(agent: object) -> object:
-    """An agent of a list is {name: ..., role: ...} or {researcher: {role: ...}}."""
-    if isinstance(agent, Mapping) and "name" not in agent and len(agent) == 1:
-        return next(iter(agent.values()))
-    return agent
-
-
-def _python_references(value: object, path: str) -> None:
-    """`{python: module.name}` counts anywhere but in the inputs, which are the crew author's own data."""
-    if isinstance(value, Mapping):
-        if isinstance(value.get("python"), str):
-            raise Refusal(Reason.INVALID_CREW, f"{path}: {{python: {value['python']}}} {_PYTHON}")
-        for key, item in value.items():
-            if path != "definition" or key != "inputs":
-                _python_references(item, f"{path}.{key}")
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for index, item in enumerate(value):
-            _python_references(item, f"{path}[{index}]")
-
-
 def _fields(part: Mapping[str, Any], path: str, installed: Installed) -> None:
     for field, value in part.items():
         if not value:  # an empty list or false asks for nothing
             continue
-        if field in _CALLABLE:
-            raise Refusal(Reason.INVALID_CREW, f"{path}.{field}: {_PYTHON}")
         if (module := _NEEDS.get(field)) and not installed(module):
             raise Refusal(Reason.INVALID_CREW, f"{path}.{field}: {advice(module)}")
         if field in _UNUSABLE:
@@ -137,11 +79,9 @@ def _fields(part: Mapping[str, Any], path: str, installed: Installed) -> None:
 def _tools(tools: object, path: str, installed: Installed) -> None:
     for index, tool in enumerate(tools if isinstance(tools, Sequence) and not isinstance(tools, str) else ()):
         where = f"{path}[{index}]"
-        if not isinstance(tool, str):
-            raise Refusal(Reason.INVALID_CREW, f"{where}: a tool as an object {_PYTHON}, and name it as module:Class")
+        if not isinstance(tool, str) or tool.startswith("custom:"):
+            continue  # Python, if it may be carried at all
         prefix, colon, _ = tool.partition(":")
-        if colon and prefix == "custom":
-            raise Refusal(Reason.INVALID_CREW, f"{where}: {tool} {_PYTHON}, and name it as module:Class")
         if colon and prefix == "platform":
             raise Refusal(Reason.INVALID_CREW, f"{where}: {tool} needs CrewAI's own platform; remove it")
         module = prefix.partition(".")[0] if colon else "crewai_tools"
@@ -173,7 +113,7 @@ def _parallel_manager(definition: Mapping[str, Any]) -> None:
 
 def _templates(definition: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
     """With no inputs at all CrewAI would send the braces to the model."""
-    for path, part in parts(definition):
+    for path, part in parts(definition, "definition"):
         for field in _TEMPLATED:
             text = part.get(field)
             for name in _TEMPLATE.findall(text) if isinstance(text, str) else ():

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def attempt(payload: Payload, me: Execution, ending: Ending, redact: Redactor, log: Log) -> End:
     """Run the crew once."""
-    crew_document = payload.spec.definition
+    crew_document = payload.spec.definition or {}
     defaults = crew_document.get("inputs")
     inputs = {**(defaults if isinstance(defaults, dict) else {}), **payload.inputs}
     progress = ending.progress

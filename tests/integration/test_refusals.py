@@ -34,6 +34,7 @@ RUN, CREW = run("r", "fine"), crew("fine")
 PROFILE = document("CrewProfile", "p", {})
 TASK = ("spec", "definition", "tasks", 0)
 KEY = {"name": "KEY", "secretKeyRef": {"name": "keys", "key": "openai"}}
+SECRET_INPUT = {"secretKeyRef": {"name": "private", "key": "customer"}, "input": "customer"}
 
 REFUSED = {
     "a crew whose name is a path": (
@@ -65,11 +66,19 @@ REFUSED = {
     "a queue": (changed(RUN, "default", "spec", "queue"), 'spec.queue: Invalid value: "object": not supported yet'),
     "a budget that is no amount": (changed(RUN, {"maxCostUSD": "a lot"}, "spec", "budget"), "spec.budget.maxCostUSD"),
     "memory": (changed(PROFILE, {"enabled": True}, "spec", "memory"), "not supported yet"),
-    "Python in definitions": (changed(PROFILE, True, "spec", "allowPython"), "not supported yet"),
-    "a crew in a ConfigMap": (document("Crew", "c", {"configMap": {"name": "c"}}), "not supported yet"),
-    "a crew in an image": (
-        document("Crew", "c", {"entrypoint": {"target": "a.b:C", "image": "i"}}),
-        "not supported yet",
+    "a crew that allows Python": (changed(CREW, True, "spec", "allowPython"), 'unknown field "spec.allowPython"'),
+    "a run that allows Python": (changed(RUN, True, "spec", "allowPython"), 'unknown field "spec.allowPython"'),
+    "a crew in a ConfigMap of a wrong name": (
+        document("Crew", "c", {"configMap": {"name": "../c"}}),
+        "spec.configMap.name",
+    ),
+    "a crew in an image without an image": (
+        document("Crew", "c", {"entrypoint": {"target": "a.b:C"}}),
+        "spec.entrypoint.image",
+    ),
+    "a crew in an image without a name": (
+        document("Crew", "c", {"entrypoint": {"target": "a.b", "image": "i"}}),
+        "spec.entrypoint.target",
     ),
     "a webhook without a URL": (
         changed(RUN, {"webhook": {}}, "spec", "onFailure"),
@@ -83,9 +92,22 @@ REFUSED = {
         changed(RUN, {"webhook": {"url": "ftp://example.test"}}, "spec", "onSuccess"),
         "spec.onSuccess.webhook.url",
     ),
-    "inputs from elsewhere": (
-        changed(RUN, [{"configMapRef": {"name": "more"}}], "spec", "inputsFrom"),
-        "not supported yet",
+    "inputs from nowhere": (changed(RUN, [{}], "spec", "inputsFrom"), "give either configMapRef alone"),
+    "inputs from two sources at once": (
+        changed(RUN, [{"configMapRef": {"name": "more"}, **SECRET_INPUT}], "spec", "inputsFrom"),
+        "give either configMapRef alone",
+    ),
+    "a name for the inputs of a ConfigMap": (
+        changed(RUN, [{"configMapRef": {"name": "more"}, "input": "a"}], "spec", "inputsFrom"),
+        "give either configMapRef alone",
+    ),
+    "a Secret that gives no input": (
+        changed(RUN, [without({"spec": SECRET_INPUT}, "spec", "input")["spec"]], "spec", "inputsFrom"),
+        "give either configMapRef alone",
+    ),
+    "an input that two Secrets give": (
+        changed(RUN, [SECRET_INPUT, SECRET_INPUT], "spec", "inputsFrom"),
+        "an input is given by two entries with secretKeyRef",
     ),
 }
 
@@ -102,6 +124,7 @@ def test_values_that_mean_what_happens_anyway_are_taken(space: Kube, operator: O
         "rerun": "",
         "priority": 0,
         "onSuccess": {},
+        "inputsFrom": [],
         "memory": {"enabled": False},
     }
     space.apply(crew("fine"), run("r", "fine", **spec))

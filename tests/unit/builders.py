@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+import yaml
+
 from crewrun_api import names
 from crewrun_api.outcome import ModelUsage, OutcomeRecord, OutputRecord, TaskRecord, Usage, encode
 from crewrun_api.reasons import ConditionType, ExitCode, Outcome, Reason, TaskState
@@ -24,6 +26,7 @@ from crewrun_operator.observed import Observed, Payload, Plan, Refusal, SeenHook
 from crewrun_operator.status import as_document
 from crewrun_operator.store import Store, key_of
 from crewrun_operator.times import stamp
+from crewrun_operator.views import ConfigMapView
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 NAMESPACE = "team-a"
@@ -36,6 +39,12 @@ DEFINITION: dict[str, Any] = {
         {"name": "report", "description": "Write.", "expected_output": "A page.", "agent": "writer"},
     ],
 }
+
+
+def classic_files() -> dict[str, str]:
+    """The crew of `DEFINITION` as CrewAI's classic files."""
+    tasks = {task["name"]: {key: task[key] for key in task if key != "name"} for task in DEFINITION["tasks"]}
+    return {"agents.yaml": yaml.safe_dump(DEFINITION["agents"]), "tasks.yaml": yaml.safe_dump(tasks, sort_keys=False)}
 
 
 def as_it_was(status: RunStatus) -> RunStatus:
@@ -282,6 +291,7 @@ class Scene:
         self._version = 100
         self.made: list[str] = []  # names of the Jobs that were made, in order
         self.saved: list[Mapping[str, Any]] = []  # the ConfigMaps that were written, in order
+        self.config_maps: dict[str, ConfigMapView | None] = {}  # as they are whenever they are read
         self.deleted: list[str] = []  # names of the Pods and Jobs that plans asked to delete
         self._jobs: dict[int, dict[str, Any]] = {}  # the Jobs as they stand, by attempt
         self._hooks: dict[str, dict[str, Any]] = {}  # those of webhooks, by name
@@ -302,7 +312,8 @@ class Scene:
 
     def observe(self) -> Observed:
         """The sources as confirmed as those of a run that is decided about a second time."""
-        self.store.confirm_sources(self.run, self.store._crews.get((self.key[0], "research")), [], 0)
+        crew = self.store._crews.get((self.key[0], "research"))
+        self.store.confirm_sources(self.run, crew, [], 0, self.config_maps, self.now)
         observed = self.store.observe(self.key)
         assert observed is not None
         return observed

@@ -68,6 +68,7 @@ WANT_CONSTANTS = {
     "ENV_REPORT_URL": "CREWRUN_REPORT_URL",
     "ENV_CHECKPOINT_SHA256": "CREWRUN_CHECKPOINT_SHA256",
     "ENV_TRACEPARENT": "TRACEPARENT",
+    "ENV_SECRET_INPUT": "CREWRUN_INPUT_",
     "ENV_WEBHOOK_URL": "CREWRUN_URL",
     "ENV_WEBHOOK_HEADER": "CREWRUN_HEADER_",
     "WEBHOOK_ATTEMPT": 0,
@@ -81,7 +82,8 @@ WANT_WORDS: dict[type[Enum], str] = {
     OutputFormat: "Text JSON",
     WebhookOutcome: "Pending Delivered Failed",
     WebhookEvent: "RunSucceeded RunFailed",
-    AcceptedReason: "Valid CrewNotFound ProfileNotFound InvalidSpec InvalidCrew InvalidInputs TooLarge NotSupported",
+    AcceptedReason: "Valid CrewNotFound ProfileNotFound InvalidSpec InvalidCrew InvalidInputs TooLarge"
+    " NotSupported ConfigMapNotFound",
     Reason: "Completed LLMRateLimited LLMUnavailable LLMTimeout LLMAuthentication LLMPermission LLMBadRequest "
     "LLMContextExceeded TaskFailed GuardrailFailed ToolFailed InvalidCrew InvalidInputs InputRequired CrewChanged "
     "BudgetExceeded OutOfMemory Evicted Preempted NodeLost PodDeleted JobDeleted ImageUnavailable Unschedulable "

@@ -17,7 +17,7 @@ from crewrun_operator.state import State
 from crewrun_operator.status import settle
 from crewrun_operator.store import Store
 from crewrun_operator.times import parse, stamp
-from crewrun_operator.views import job_view, pod_view
+from crewrun_operator.views import config_map_view, job_view, pod_view
 from crewrun_operator.webhook import wanted
 from tests.unit.builders import (
     DEFAULTS,
@@ -33,6 +33,7 @@ from tests.unit.builders import (
     Scene,
     a_payload,
     as_it_was,
+    classic_files,
 )
 
 PAYLOAD = a_payload()
@@ -162,6 +163,23 @@ def hook_pods(draw: st.DrawFn) -> PodBuilder:
     return pod
 
 
+SOURCES = [
+    CrewBuilder().without("definition").spec(configMap={"name": "files"}),
+    CrewBuilder().without("definition").spec(entrypoint={"target": "a:B", "image": "i"}),
+]
+INPUTS_FROM: list[Any] = [
+    [{"configMapRef": {"name": "more"}}],
+    [{"secretKeyRef": {"name": "s", "key": "k"}, "input": "topic"}],
+    "more",
+    [None, {"configMapRef": 7}],
+]
+FILES = [
+    None,
+    config_map_view({"data": classic_files()}),
+    config_map_view({"data": {"agents.yaml": "a: [", "topic": "x"}}),
+]
+
+
 @st.composite
 def observations(draw: st.DrawFn) -> Observed:
     run = RunBuilder().status(draw(statuses()))
@@ -173,19 +191,22 @@ def observations(draw: st.DrawFn) -> Observed:
         "startDeadlineSeconds": st.integers(1, 7200),
         "inputs": st.just({}),
         "profile": st.sampled_from(["production", "gone"]),
+        "inputsFrom": st.sampled_from(INPUTS_FROM),
     })))  # fmt: skip
     if draw(st.integers(0, 9)) == 0:
         run.deleting()
-    crew = draw(st.sampled_from([None, CrewBuilder().build(), CrewBuilder().definition(agents=[[]]).build()]))
+    crew = draw(st.sampled_from([None, CrewBuilder(), CrewBuilder().definition(agents=[[]]), *SOURCES]))
     seen = {n: job_view(draw(jobs(n)).build()) for n in draw(st.sets(st.integers(1, 3), max_size=2))}
     found = [pod_view(pod.build()) for pod in draw(st.lists(pods(), max_size=3))]
     views = {view.id.uid: view for view in found if view}
     tellers = [pod_view(pod.build()) for pod in draw(st.lists(hook_pods(), max_size=2))]
     return Observed(
         run=run.build(),
-        crew=crew,
+        crew=crew and crew.build(),
         profiles={"production": ProfileBuilder().build()} if draw(st.booleans()) else {},
         sources_confirmed=draw(st.booleans()),
+        config_maps=draw(st.dictionaries(st.sampled_from(["files", "more"]), st.sampled_from(FILES))),
+        config_maps_read_at=draw(maybe | st.sampled_from([NOON, NOON - timedelta(minutes=1)])),
         jobs={number: job for number, job in seen.items() if job},
         pods=tuple(view.as_gone() if draw(st.booleans()) else view for view in views.values()),
         confirmed=draw(st.dictionaries(st.integers(1, 3), st.integers(0, 3), max_size=2)),

@@ -40,6 +40,8 @@ ATTEMPTS, DISRUPTIONS = 2, 1
 RETRY = {"maxAttempts": ATTEMPTS, "maxDisruptions": DISRUPTIONS, "backoff": {"initialSeconds": 2}}
 RUNS = [paths.custom(paths.CREWRUNS, NAMESPACE, name) for name in ("report", "other")]
 CREW = paths.custom(paths.CREWS, NAMESPACE, "research")
+MORE = paths.config_maps(NAMESPACE, "more")
+INPUTS_FROM = [{"configMapRef": {"name": "more"}}]
 SECONDS = (0.5, 2, 10, 60, 400)
 _MOMENT = 0.001
 
@@ -89,6 +91,10 @@ class Promises:
             resumed = run["spec"].get("suspend") is False  # before anybody saw that the attempt was over
             self._expect((uid, attempt) not in self._stopped or resumed, "a Job that was stopped is made again")
             self._expect(open_attempt(run) == attempt, "a Job is made without its attempt in the status")
+            template = job["spec"]["template"]["metadata"]["annotations"]
+            parts = [template[key].encode() for key in (names.ANNOTATION_SPEC, names.ANNOTATION_INPUTS)]
+            accepted = run["status"]["crew"]["digest"]
+            self._expect(names.payload_digest(*parts) == accepted, "a Job runs something else than was accepted")
         for pod in (self.api.objects[path] for path in self.machinery.pods("Pending", "Running")):
             its_uid, its = whose(pod)
             other = its_uid == uid and its != attempt and alive(pod) and self._single(its_uid, its)
@@ -174,6 +180,7 @@ class World:
         self.promises = Promises(self.api, self.machinery)
         self.api.observe = self.promises.write
         self.make_crew()
+        self.make_config_map()
         self.make_run(0)
         self.start_operator()
 
@@ -183,6 +190,11 @@ class World:
     def make_crew(self, n: int = 0) -> None:
         if CREW not in self.api.objects:
             self.api.add(CREW, CrewBuilder().build())
+
+    def make_config_map(self, n: int = 0) -> None:
+        if MORE not in self.api.objects:
+            metadata = {"name": "more", "namespace": NAMESPACE}
+            self.api.add(MORE, {"metadata": metadata, "data": {"more": "words"}})
 
     def make_run(self, n: int) -> None:
         """From 6 on its UID begins like that of the first."""
@@ -384,6 +396,9 @@ STEPS: dict[str, tuple[int, Doing]] = {
     "the crew is edited": (1, _edit(_CREWS, *_GOAL, of=lambda api, old: f"{old} Briefly.")),
     "the crew is deleted": (1, _to(_CREWS, SimulatedApi.terminate)),
     "the crew is made": (2, World.make_crew),
+    "a ConfigMap is edited": (1, _edit("configmaps", "data", "more", of=lambda api, old: f"{old}, words")),
+    "a ConfigMap is deleted": (1, _to("configmaps", SimulatedApi.terminate)),
+    "a ConfigMap is made": (2, World.make_config_map),
 }
 History = list[tuple[str, int]]
 histories = st.lists(
@@ -443,7 +458,15 @@ EXAMPLES = int(os.environ.get("CREWRUN_MODEL_EXAMPLES", 0))
     report_multiple_bugs=False,
 )
 @given(
-    histories, st.fixed_dictionaries({}, optional={"timeoutSeconds": st.just(300), "attemptTimeoutSeconds": st.just(5)})
+    histories,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "timeoutSeconds": st.just(300),
+            "attemptTimeoutSeconds": st.just(5),
+            "inputsFrom": st.just(INPUTS_FROM),
+        },
+    ),
 )
 def test_no_history_breaks_a_promise(history: History, spec: dict[str, Any]) -> None:
     play(history, spec)
@@ -521,6 +544,35 @@ HISTORIES: dict[str, tuple[History, str]] = {
 def test_a_history_ends_as_it_should(name: str) -> None:
     history, end = HISTORIES[name]
     status = play(history, {}).statuses()["report"]
+    assert f"{status.phase}: {', '.join(str(each.reason) for each in status.attempts)}" == end
+
+
+CONFIG_MAP_HISTORIES: dict[str, tuple[History, str]] = {
+    "nobody disturbs it": ([], "Succeeded: Completed"),
+    "it is gone at first": (
+        [("a ConfigMap is deleted", 0), SERVED, ("time passes", 3), ("a ConfigMap is made", 0)],
+        "Succeeded: Completed",
+    ),
+    "it is edited while the first attempt runs": (
+        [*RUNNING, ("a ConfigMap is edited", 0), ("a runner fails", 0), SERVED],
+        "Succeeded: TaskFailed, Completed",
+    ),
+    "it is edited, and the operator dies before the Job is made": (
+        [*JOB_IS_ASKED_FOR, ("a request is served", 0), ("a request is lost", 0), ("a ConfigMap is edited", 0),
+         ("the operator is killed", 0)],
+        "Failed: CrewChanged",
+    ),
+    "the operator dies before the Job is made": (
+        [*JOB_IS_ASKED_FOR, ("a request is served", 0), ("a request is lost", 0), ("the operator is killed", 0)],
+        "Succeeded: Completed",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIG_MAP_HISTORIES)
+def test_a_run_that_is_made_of_a_config_map_ends_as_it_should(name: str) -> None:
+    history, end = CONFIG_MAP_HISTORIES[name]
+    status = play(history, {"inputsFrom": INPUTS_FROM}).statuses()["report"]
     assert f"{status.phase}: {', '.join(str(each.reason) for each in status.attempts)}" == end
 
 

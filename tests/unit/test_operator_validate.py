@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from crewrun_api import names
 from crewrun_api.reasons import AcceptedReason
 from crewrun_operator.definition import Problem
+from crewrun_operator.refused import Refused
 from crewrun_operator.store import Store
-from crewrun_operator.validate import Accepted, Refused, accept
+from crewrun_operator.validate import Accepted, accept
 from tests.unit.builders import DEFAULTS, DEFINITION, NOON, CrewBuilder, ProfileBuilder, RunBuilder
 
 CREW = "Crew/research: spec"
@@ -74,8 +75,6 @@ def inline(**crew: Any) -> RunBuilder:
                      "CrewProfile/production: spec.maxRPM: ", id="profile out of range"),
         pytest.param(a_run(), [CrewBuilder().spec(configMap={"name": "c"})], "InvalidSpec",
                      f"{CREW}: Value error, give exactly one of definition", id="two sources"),
-        pytest.param(a_run(), [CrewBuilder().without("definition").spec(configMap={"name": "c"})], "NotSupported",
-                     f"{CREW}: only a crew with a definition is supported yet", id="a source that comes later"),
         pytest.param(a_run(), [CrewBuilder().definition(agents={})], "InvalidCrew", f"{CREW}.definition.agents: ",
                      id="definition that would not load"),
         pytest.param(inline(definition={}), [], "InvalidCrew", "spec.crew.definition.agents: ",
