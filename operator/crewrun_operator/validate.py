@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from crewrun_api import carried_python, names
 from crewrun_api.kinds import CrewSpec, ProfileSpec
+from crewrun_api.merge import merge
 from crewrun_api.model import Model
 from crewrun_api.reasons import AcceptedReason
 from crewrun_api.resolved import AttemptSettings, ResolvedRun
@@ -22,7 +23,7 @@ from crewrun_operator.definition import Problem, TaskOutline, outline, problems
 from crewrun_operator.inputs import all_inputs
 from crewrun_operator.observed import Observed, Payload
 from crewrun_operator.refused import Refused
-from crewrun_operator.resolve import choose_profile, merge
+from crewrun_operator.resolve import choose_profile
 from crewrun_operator.sources import Source, inputs_of, source_of
 
 #: Deeper documents break the libraries that read them. Schemas and definitions that people write have ten.

@@ -1,4 +1,7 @@
-"""`python -m crewrun_runner`: one attempt of one run, from the mounted files to the outcome record."""
+"""`python -m crewrun_runner`: one attempt of one run, from the mounted files to the outcome record.
+
+With arguments there is no cluster: see `local`.
+"""
 
 from crewrun_runner import early
 
@@ -13,7 +16,7 @@ from crewrun_api import names
 from crewrun_api.reasons import ExitCode, Reason
 from crewrun_runner import exporting, failures
 from crewrun_runner.ending import Ending
-from crewrun_runner.failures import Failure
+from crewrun_runner.failures import Failure, exit_code
 from crewrun_runner.farewell import Limits
 from crewrun_runner.files import texts
 from crewrun_runner.ledger import Ledger
@@ -46,24 +49,35 @@ _CREWAI = {
 def main() -> int:
     """Only returns when there is no identity to write a record with."""
     os.environ.update(_CREWAI)
+    alone = len(sys.argv) > 1
     try:
-        me = execution(os.environ)
+        if alone:
+            from crewrun_runner import local
+
+            me, given = local.begin(sys.argv[1:], os.environ)
+        else:
+            me, given = execution(os.environ), None
+    except Refusal as refused:
+        print(f"{refused.reason}: {refused.message}", file=sys.stderr)
+        return exit_code(refused.reason)
     except (KeyError, ValueError) as error:
         print(f"not started by the operator: {type(error).__name__}: {error}", file=sys.stderr)
         return ExitCode.INTERNAL
     payload, refusal = None, None
     try:
-        payload = read(os.environ)
+        payload = given or read(os.environ)
     except Refusal as found:
         refusal = found
     redact = Redactor(_secrets(payload))
     least, unknown_level = least_level(os.environ)
-    streams = Streams(redact, least)
+    streams = Streams(redact, least, alone)
     log = streams.log(me)
     message = TerminationMessage(Path(os.environ.get(ENV_TERMINATION_LOG, names.TERMINATION_LOG)))
     progress = Progress(me, Ledger(), redact, message)
     limits = Limits.of(payload.spec) if payload else Limits()
     ending = Ending(me, streams, log, redact, progress, limits)
+    if alone:
+        ending.show = local.shown(streams.result)
     ending.watch_signals(early.SIGNALS)
     log("runner_started")
     if unknown_level:
@@ -103,11 +117,11 @@ def _secrets(payload: Payload | None) -> set[str]:
         return secret_values(os.environ, ())
     spec = payload.spec
     named = [secret.name for secret in spec.secrets if secret.name]
+    named += spec.secret_inputs.values()
     folders = [Path(secret.mount_path) for secret in spec.secrets if secret.mount_path]
     of_files = (values_in_file(text) for folder in folders for text in texts(folder))
-    return secret_values(os.environ, named).union(
-        values_in(spec.definition), passwords(spec.llm.base_url or ""), *of_files
-    )
+    found = secret_values(os.environ, named) | values_in(spec.definition) | passwords(spec.llm.base_url or "")
+    return found.union(*of_files)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,17 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from crewrun_api.reasons import OutputFormat, TaskState
+from crewrun_api.outcome import TaskRecord
+from crewrun_api.reasons import TaskState
 from crewrun_api.report import OutputFile
 from crewrun_runner import absent, files
+from crewrun_runner.answers import answer
 from crewrun_runner.checkpoint import FinishedTask
 from crewrun_runner.ledger import Ledger, Task
 from crewrun_runner.metering import Meter, Reserve
@@ -24,9 +27,8 @@ from crewrun_runner.watcher import Observer, Watcher
 BaseModel.model_config["defer_build"] = True
 with absent.install().stand_ins():
     from crewai.events import crewai_event_bus
-    from crewai.project.crew_loader import load_crew_from_definition
 
-    from crewrun_runner import listener, models, resume
+    from crewrun_runner import listener, load, models, resume
 
 #: How long the end waits for handlers that have been given an event, seconds. They take microseconds.
 _FLUSH_SECONDS = 1.0
@@ -50,14 +52,20 @@ class LoadedCrew:
         finished: Sequence[FinishedTask],
         attempt: int,
     ) -> None:
-        verbose = bool(prepared.definition.get("verbose"))
-        if not verbose:
+        if not prepared.verbose:
             logging.getLogger("crewai").setLevel(logging.ERROR)
         self._inputs = inputs
         self._ledger = ledger
         self._attempt = attempt
-        self._crew, _ = load_crew_from_definition(prepared.definition, source="definition")
-        _an_agent_for_each_parallel_task(self._crew, inputs)
+        meter = Meter(reserve, ledger, Prices(prepared.spec.prices or {}))
+        self._models = models.Models(prepared.llm, prepared.named, ledger, meter, log)
+        self._models.own()  # before the user's own code runs
+        self._crew = load.crew(prepared, ledger)
+        #: A Flow makes its tasks as it goes, and starts from its beginning each time.
+        self.resumable = hasattr(self._crew, "before_kickoff_callbacks")
+        if self.resumable:  # after the crew's own callbacks: they may change the inputs
+            self._crew.before_kickoff_callbacks.append(partial(_an_agent_for_each_parallel_task, self._crew))
+            self._models.stand_in_for(_llms(self._crew))
         self._finished = {task.index: task for task in finished}
         outputs = resume.restored(self._crew.tasks, finished)
         ledger.expect(
@@ -67,10 +75,7 @@ class LoadedCrew:
         ledger.restore({str(self._crew.tasks[task.index].id): task.record for task in finished})
         resume.instead_of_executing(outputs)
         listener.Listener(ledger).register(crewai_event_bus)
-        meter = Meter(reserve, ledger, Prices(prepared.prices))
-        self._models = models.Models(prepared.llm, prepared.named, ledger, meter, log)
-        self._models.own(_llms(self._crew))
-        Watcher(observers, listener.task_of, ledger.find, self._models, verbose).watch(crewai_event_bus)
+        Watcher(observers, listener.task_of, ledger.find, self._models, prepared.verbose).watch(crewai_event_bus)
 
     @property
     def task_count(self) -> int:
@@ -82,17 +87,10 @@ class LoadedCrew:
 
     def kickoff(self) -> Answer:
         """Run it to its end."""
-        output = self._crew.kickoff(inputs=self._inputs)
-        if output.pydantic is not None:
-            return Answer(output.pydantic.model_dump_json(), OutputFormat.JSON)
-        if output.json_dict is not None:
-            return Answer(output.json, OutputFormat.JSON)
-        return Answer(str(output.raw))
+        return answer(self._crew.kickoff(inputs=self._inputs))
 
     def finished_tasks(self) -> list[FinishedTask]:
         """All that the next attempt need not do again, in the crew's order."""
-        # Not redacted yet, but encodable: a model may answer with half a surrogate pair.
-        records = self._ledger.tasks(lambda text: text.encode(errors="replace").decode(), ended=False)
         return [
             self._finished.get(index)
             or FinishedTask(
@@ -100,15 +98,23 @@ class LoadedCrew:
                 record=record.model_copy(update={"attempt": self._attempt}),
                 output=resume.stored(task.output),
             )
-            for index, (task, record) in enumerate(zip(self._crew.tasks, records, strict=True))
+            for index, task, record in (self._succeeded() if self.resumable else ())
+        ]
+
+    def _succeeded(self) -> list[tuple[int, Any, TaskRecord]]:
+        # Not redacted yet, but encodable: a model may answer with half a surrogate pair.
+        records = self._ledger.tasks(lambda text: text.encode(errors="replace").decode(), ended=False)
+        return [
+            (index, task, record)
+            for index, (task, record) in enumerate(zip(list(self._crew.tasks), records, strict=False))
             # CrewAI puts an output at its task before the file is written, which may fail.
-            if index in self._finished or record.state is TaskState.SUCCEEDED
+            if record.state is TaskState.SUCCEEDED
         ]
 
     def output_files(self, redact: Callable[[str], str]) -> list[OutputFile]:
         """What finished tasks wrote with `output_file`."""
-        finished = (self._crew.tasks[task.index] for task in self.finished_tasks())
-        return files.collect([task.output_file for task in finished if task.output_file], redact, Path.home())
+        paths = [task.output_file for _, task, _ in self._succeeded() if task.output_file]
+        return files.collect(paths, redact, Path.home())
 
     def stop_calls(self) -> None:
         """No LLM call begins any more; those in flight go on."""
@@ -133,7 +139,7 @@ def _llms(crew: Any) -> list[Any]:
     return [llm for llm in (*asked, crew.manager_llm) if hasattr(llm, "model")]
 
 
-def _an_agent_for_each_parallel_task(crew: Any, inputs: dict[str, Any]) -> None:
+def _an_agent_for_each_parallel_task(crew: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """CrewAI refuses that one agent works on two tasks at once, so the second gets a copy of its agent.
 
     Tasks run side by side when they follow each other with async_execution.
@@ -146,6 +152,7 @@ def _an_agent_for_each_parallel_task(crew: Any, inputs: dict[str, Any]) -> None:
             task.agent = _copy(crew, task.agent, inputs)
         elif task.agent is not None:
             busy.add(id(task.agent))
+    return inputs
 
 
 def _copy(crew: Any, agent: Any, inputs: dict[str, Any]) -> Any:

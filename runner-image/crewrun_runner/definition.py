@@ -52,10 +52,13 @@ _TEMPLATE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_\-]*)\}")
 _TEMPLATED = ("role", "goal", "backstory", "description", "expected_output", "output_file")
 
 
-def check(definition: Mapping[str, Any], inputs: Mapping[str, Any], installed: Installed) -> None:
+def check(
+    definition: Mapping[str, Any], inputs: Mapping[str, Any], installed: Installed, allow_python: bool = False
+) -> None:
     """Raises the first Refusal, if there is a reason for one."""
-    for where, what in carried_python.found(definition, "definition"):
-        raise Refusal(Reason.INVALID_CREW, f"{where}: {what}")
+    if not allow_python:
+        for where, what in carried_python.found(definition, "definition"):
+            raise Refusal(Reason.INVALID_CREW, f"{where}: {what}")
     _fields(definition, "definition", installed)
     for path, part in parts(definition, "definition"):
         _fields(part, path, installed)
@@ -67,6 +70,7 @@ def check(definition: Mapping[str, Any], inputs: Mapping[str, Any], installed: I
 
 
 def _fields(part: Mapping[str, Any], path: str, installed: Installed) -> None:
+    """Raises a Refusal for the first field that asks for what cannot be had."""
     for field, value in part.items():
         if not value:  # an empty list or false asks for nothing
             continue

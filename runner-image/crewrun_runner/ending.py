@@ -68,6 +68,8 @@ class Ending:
         self._returned = threading.Event()
         self._success: End | None = None
         self.limits = limits
+        #: Where somebody looks on: shows them how it ended.
+        self.show: Callable[[OutcomeRecord], None] = lambda _: None
         #: None while there is no crew yet, and no call to wait for.
         self.crew: Crew | None = None
         self.traces: Traces | None = None
@@ -135,6 +137,7 @@ class Ending:
         level = "error" if record.outcome is Outcome.FAILED else "info"
         self._log(_EVENTS[record.outcome], level=level, **log_fields(record, end, (now - self.start).total_seconds()))
         _attempt(self._end_traces, record, now)  # they are sent while the operator is told
+        _attempt(self.show, record)
         _attempt(self._report, record, data)
         _attempt(self._wait_for_traces)
         return record.exit_code

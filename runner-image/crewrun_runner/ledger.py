@@ -86,6 +86,11 @@ class Ledger:
         with self._lock:
             self._tasks = {task.key: task for task in tasks}
 
+    def discover(self, task: Task) -> None:
+        """A task that nobody expected: of a crew that a Flow has made."""
+        with self._lock:
+            self._tasks.setdefault(task.key, task)
+
     def restore(self, records: Mapping[str, TaskRecord]) -> None:
         """Tasks that an earlier attempt finished: nothing that happens now changes what is said of them."""
         with self._lock:

@@ -68,13 +68,16 @@ class Models:
         self._stand_ins: dict[tuple[int, str], Any] = {}
         self._stopped = threading.Event()
 
-    def own(self, llms: Iterable[Any]) -> None:
-        """Take over the calls of every LLM. Fallback models of these are made now, so that one that this image cannot
-        ask is found before anything is spent."""
+    def own(self) -> None:
+        """Take over the calls of every LLM."""
         global _owner
         _owner = self
         _wrap_all(BaseLLM)
         transport.install()
+
+    def stand_in_for(self, llms: Iterable[Any]) -> None:
+        """Make the fallback models of these now, so that one that this image cannot ask is found before anything is
+        spent."""
         for llm in llms:
             for model in self._left(llm)[1:]:
                 self._stand_in(llm, model)

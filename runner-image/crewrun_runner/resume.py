@@ -34,6 +34,11 @@ def restored(tasks: Sequence[Any], finished: Sequence[FinishedTask]) -> dict[str
     """The outputs by id of the task. Raises Unusable when one does not fit this crew."""
     if beyond := [one.record.name for one in finished if one.index >= len(tasks)]:
         raise Unusable(f"the checkpoint has a task that the crew does not: {beyond[0]}")
+    # The digest of a run says nothing of the code in its image.
+    for one in finished:
+        name = tasks[one.index].name
+        if name and name != one.record.name:
+            raise Unusable(f"the checkpoint has task {one.record.name} where the crew has {name}")
     return {str(tasks[one.index].id): _output(tasks[one.index], one) for one in finished}
 
 

@@ -1,11 +1,10 @@
 """One attempt: the cheap checks first, then crewai, then the crew."""
 
-import importlib.util
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crewrun_api import names
 from crewrun_api.reasons import Reason
@@ -14,12 +13,15 @@ from crewrun_runner.checkpoint import FinishedTask, Unusable
 from crewrun_runner.ending import Ending
 from crewrun_runner.exceptions import chain
 from crewrun_runner.failures import Failure, Place
+from crewrun_runner.image import app_dir, find_own_code, installed
+from crewrun_runner.inputs import whole
 from crewrun_runner.ledger import BudgetExceeded, Ledger
 from crewrun_runner.narrator import Narrator
 from crewrun_runner.payload import Execution, Payload, caps
 from crewrun_runner.record import End
 from crewrun_runner.redaction import Redactor
 from crewrun_runner.refusal import Refusal
+from crewrun_runner.settings import Prepared
 from crewrun_runner.streams import Log
 from crewrun_runner.unkept import Unkept
 from crewrun_runner.watcher import Observer
@@ -30,13 +32,10 @@ if TYPE_CHECKING:
 
 def attempt(payload: Payload, me: Execution, ending: Ending, redact: Redactor, log: Log) -> End:
     """Run the crew once."""
-    crew_document = payload.spec.definition or {}
-    defaults = crew_document.get("inputs")
-    inputs = {**(defaults if isinstance(defaults, dict) else {}), **payload.inputs}
     progress = ending.progress
     try:
-        definition.check(crew_document, inputs, installed)
-        prepared = settings.apply(payload.spec, crew_document, os.environ)
+        prepared, inputs = prepare(payload)
+        prepared.secret = redact.learn
         keys = checkpoint.keys(os.environ)
         ending.progress.ledger.caps = caps(os.environ)
     except Refusal as error:
@@ -57,6 +56,8 @@ def attempt(payload: Payload, me: Execution, ending: Ending, redact: Redactor, l
     except Exception as error:
         return End.failed(failures.loading(error))
     ending.crew = crew
+    if not crew.resumable and me.attempt > 1:
+        progress.ledger.checkpoint_refused = "a Flow starts from its beginning: it may choose another way each time"
     log("crew_loaded", tasks=crew.task_count, agents=crew.agent_count)
     if first := progress.ledger.resumed_from:
         log("run_resumed", task=first.name)
@@ -65,6 +66,21 @@ def attempt(payload: Payload, me: Execution, ending: Ending, redact: Redactor, l
         pack = partial(checkpoint.pack, me.run_uid, os.environ[names.ENV_DIGEST], keys=keys, redact=redact)
         progress.reporter.start(Unkept(crew.finished_tasks, crew.task_count, pack, log))
     return _kickoff(crew, ending)
+
+
+def prepare(payload: Payload) -> tuple[Prepared, dict[str, Any]]:
+    """What the crew is loaded from, and its inputs. Raises Refusal."""
+    spec = payload.spec
+    find_own_code(app_dir())
+    defaults = (spec.definition or {}).get("inputs")
+    inputs = {**(defaults if isinstance(defaults, dict) else {}), **payload.inputs}
+    inputs = whole(spec, inputs, os.environ)
+    if spec.definition is None:
+        return settings.entrypoint(spec, os.environ), inputs
+    if spec.allow_python:
+        os.environ["CREWAI_DESERIALIZE_CALLBACKS"] = "true"
+    definition.check(spec.definition, inputs, installed, spec.allow_python)
+    return settings.apply(spec, spec.definition, os.environ), inputs
 
 
 def _kickoff(crew: "LoadedCrew", ending: Ending) -> End:
@@ -82,11 +98,6 @@ def _kickoff(crew: "LoadedCrew", ending: Ending) -> End:
         if ledger.budget_exceeded:
             return End.failed(Failure(Reason.BUDGET_EXCEEDED, ledger.budget_exceeded))
         return End.failed(failures.running(error, _place(error, ledger), datetime.now(UTC)))
-
-
-def installed(module: str) -> bool:
-    """Whether this image has a top-level module."""
-    return importlib.util.find_spec(module) is not None
 
 
 def _finished(me: Execution, keys: Sequence[bytes], ledger: Ledger, log: Log) -> list[FinishedTask]:

@@ -9,14 +9,14 @@ What the definition says itself is kept, what it leaves out comes from the setti
   the operator repeats attempts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 from crewrun_api.reasons import Reason
 from crewrun_api.resolved import ResolvedRun
-from crewrun_api.settings import LLM, Price
+from crewrun_api.settings import LLM
 from crewrun_runner.refusal import Refusal
 
 #: CrewAI's own variables for the model of agents that name none.
@@ -28,25 +28,46 @@ _MODEL_NAMES = ("model", "model_name", "deployment_name")
 
 @dataclass
 class Prepared:
-    """A definition that is ready to load, the settings of its models, and what they were called in it."""
+    """What a crew is loaded from, and what its models are called there."""
 
-    definition: dict[str, Any]
-    llm: LLM = field(default_factory=LLM)
-    prices: dict[str, Price] = field(default_factory=dict)
+    spec: ResolvedRun
+    #: The settings for agents that name no model, CrewAI's own variables included.
+    llm: LLM
+    #: Ready to load; None when the crew comes from an entrypoint.
+    definition: dict[str, Any] | None = None
     models: dict[str, str] = field(default_factory=dict)
+    #: Told of keys that only the user's code knows.
+    secret: Callable[[str], None] = lambda _: None
+
+    @property
+    def verbose(self) -> bool:
+        return bool((self.definition or {}).get("verbose", self.spec.verbose))
 
     def named(self, model: str) -> str:
         """The spelling of the definition or profile for a model that an event names without its provider."""
         return self.models.get(model, model)
 
+    def learn(self, model: str) -> None:
+        """How a model is spelled."""
+        self.models.setdefault(model, model)
+        self.models.setdefault(model.partition("/")[2] or model, model)
+
+
+def entrypoint(spec: ResolvedRun, environ: Mapping[str, str]) -> Prepared:
+    """A crew of the image: what its code leaves out comes from the settings as it makes its objects."""
+    return Prepared(spec, default_llm(spec, environ))
+
+
+def default_llm(spec: ResolvedRun, environ: Mapping[str, str]) -> LLM:
+    """The settings for agents that name no model."""
+    model = next((environ[name] for name in _MODEL_VARIABLES if environ.get(name)), None)
+    return spec.llm if spec.llm.model or model is None else spec.llm.model_copy(update={"model": model})
+
 
 def apply(spec: ResolvedRun, definition: Mapping[str, Any], environ: Mapping[str, str]) -> Prepared:
     """The definition with the run's settings."""
-    llm = spec.llm
-    if llm.model is None and (model := next((environ[name] for name in _MODEL_VARIABLES if environ.get(name)), None)):
-        llm = llm.model_copy(update={"model": model})
-    prepared = Prepared(deepcopy(dict(definition)), llm, spec.prices or {})
-    crew = prepared.definition
+    crew, llm = deepcopy(dict(definition)), default_llm(spec, environ)
+    prepared = Prepared(spec, llm, crew)
     crew["agents"] = _agents_by_name(crew.get("agents"))
     # The crew's own field takes no llm with settings; it is nothing but the agents' default.
     calling = crew.pop("function_calling_llm", None)
@@ -113,13 +134,17 @@ def _llm(path: str, given: object, llm: LLM, prepared: Prepared) -> object:
         own: dict[str, Any] = {"model": llm.model}
     elif isinstance(given, str):
         own = {"model": given}
-    elif isinstance(given, Mapping):
+    elif isinstance(given, Mapping) and "python" not in given:
         own = dict(given)
     else:
-        return given  # CrewAI's loader says what is wrong with it
+        return given  # Python's own, or CrewAI's loader says what is wrong with it
     model = str(next((own[key] for key in _MODEL_NAMES if own.get(key)), ""))
-    prepared.models.setdefault(model, model)
-    prepared.models.setdefault(model.partition("/")[2] or model, model)
+    prepared.learn(model)
+    return left_out(model, own, llm) | own
+
+
+def left_out(model: str, own: Mapping[str, Any], llm: LLM) -> dict[str, Any]:
+    """What a model with such settings of its own takes from the run's."""
     settings = {
         "temperature": llm.temperature,
         "timeout": llm.timeout_seconds,
@@ -128,4 +153,4 @@ def _llm(path: str, given: object, llm: LLM, prepared: Prepared) -> object:
     }
     if own.get("api_base"):
         settings["base_url"] = None
-    return {key: value for key, value in settings.items() if value is not None} | own
+    return {key: value for key, value in settings.items() if value is not None}

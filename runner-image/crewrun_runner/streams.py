@@ -85,15 +85,17 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 class Streams:
-    """The process's output, taken over for good."""
+    """The process's output, taken over for good. `alone` leaves stdout to the result."""
 
-    def __init__(self, redact: Redactor, least: Level = Level.INFO) -> None:
+    def __init__(self, redact: Redactor, least: Level = Level.INFO, alone: bool = False) -> None:
         self._redact = redact
         self._least = least
         sys.stdout.flush()
         sys.stderr.flush()
-        self._lines = os.dup(1)
-        os.set_inheritable(self._lines, False)
+        self._stdout = os.dup(1)
+        self._lines = os.dup(2) if alone else self._stdout
+        for descriptor in (self._stdout, self._lines):
+            os.set_inheritable(descriptor, False)
         os.dup2(2, 1)
         self._other = RedactedText(2, redact)
         sys.stdout = sys.stderr = self._other
@@ -109,6 +111,10 @@ class Streams:
                 write_all(self._lines, data)
 
         return write
+
+    def result(self, text: str) -> None:
+        """The crew's result, for who runs it alone."""
+        write_all(self._stdout, self._redact(text + "\n").encode())
 
     def finish(self) -> None:
         self._other.finish()

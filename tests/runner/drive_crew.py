@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any
 
-from crewrun_runner import payload, settings
+from crewrun_runner import payload, run
 from crewrun_runner.budget import Need
 from crewrun_runner.checkpoint import FinishedTask, Unusable
 from crewrun_runner.ledger import Ledger, Ticket
@@ -21,7 +21,7 @@ def main() -> None:
     os.dup2(2, 1)  # crewai prints as it pleases
     drive = json.loads(os.environ["DRIVE"])
     given = payload.read(os.environ)
-    prepared = settings.apply(given.spec, given.spec.definition, os.environ)
+    prepared, inputs = run.prepare(given)
     calls: list[tuple[str, int]] = []
     ledger = Ledger()
 
@@ -38,7 +38,7 @@ def main() -> None:
     finished = [FinishedTask.model_validate(task) for task in drive.get("finished", [])]
     seen: dict[str, Any] = {}
     try:
-        crew = LoadedCrew(prepared, given.inputs, ledger, lambda *_, **__: None, [], reserve, finished, attempt=2)
+        crew = LoadedCrew(prepared, inputs, ledger, lambda *_, **__: None, [], reserve, finished, attempt=2)
         try:
             answer = crew.kickoff()
             seen |= {"answer": answer.text, "format": answer.format}

@@ -129,7 +129,7 @@ class Runner:
 
     def start(
         self,
-        definition: Mapping[str, Any],
+        definition: Mapping[str, Any] | None,
         *,
         inputs: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
@@ -176,5 +176,5 @@ class Runner:
             )
         return Running(process, self._folder)
 
-    def run(self, definition: Mapping[str, Any], **options: Any) -> Finished:
+    def run(self, definition: Mapping[str, Any] | None, **options: Any) -> Finished:
         return self.start(definition, **options).finish()

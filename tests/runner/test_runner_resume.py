@@ -43,11 +43,11 @@ def drive(runner: Runner, tmp_path: Path, llm: ThreadedLLM) -> Drive:
     """Runs `drive_crew`, each time in a new home, and gives what it saw."""
     count = itertools.count(1)
 
-    def run(definition: Mapping[str, Any], order: Mapping[str, Any] | None = None, **options: Any) -> Seen:
+    def run(definition: Mapping[str, Any] | None, order: Mapping[str, Any] | None = None, **options: Any) -> Seen:
         folder = tmp_path / f"run-{next(count)}"
         folder.mkdir()
         arguments = (str(ROOT / "tests/runner/drive_crew.py"),)
-        env = {"DRIVE": json.dumps(order or {})}
+        env = {"DRIVE": json.dumps(order or {}), **options.pop("env", {})}
         done = Runner(runner._python, folder, llm.base_url).run(definition, arguments=arguments, env=env, **options)
         assert len(done.lines) == 1, done.stderr
         return {**done.lines[0], "home": folder / "home"}

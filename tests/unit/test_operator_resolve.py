@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from crewrun_operator.resolve import choose_profile, merge
+from crewrun_api.merge import merge
+from crewrun_operator.resolve import choose_profile
 from tests.unit.builders import NOON, ProfileBuilder
 
 

@@ -90,3 +90,21 @@ def test_with_no_inputs_at_all_a_template_variable_is_still_missing() -> None:
 @pytest.mark.parametrize("broken", [{}, {"agents": None, "tasks": 3}, {"agents": "x", "tasks": ["y"]}], ids=str)
 def test_a_shape_that_is_wrong_is_left_to_crewais_loader(broken: dict[str, Any]) -> None:
     assert refusal(broken) is None
+
+
+PYTHON: list[dict[str, Any]] = [
+    crew(agent={"tools": ["custom:shell", {"tool_type": "mine.Tool"}]}),
+    crew(agent={"type": {"python": "a.B"}}, before_kickoff_callbacks=[{"python": "a.b"}]),
+    crew(task={"callback": "mine.seen", "output_pydantic": {"python": "a.B"}}),
+]
+
+
+@pytest.mark.parametrize("definition", PYTHON, ids=str)
+def test_python_passes_where_the_profile_allows_it(definition: dict[str, Any]) -> None:
+    assert refusal(definition) is not None
+    check(definition, {"topic": "AI"}, lambda _: False, allow_python=True)
+
+
+def test_what_the_image_cannot_do_is_refused_where_python_is_allowed_too() -> None:
+    with pytest.raises(Refusal, match="leaves out lancedb"):
+        check(crew(memory=True), {"topic": "AI"}, lambda _: False, allow_python=True)
