@@ -5,7 +5,7 @@ nobody knows is counted apart, and is never 0: where nothing else was used, the 
 """
 
 from collections.abc import Callable
-from decimal import ROUND_UP, Decimal, InvalidOperation
+from decimal import ROUND_UP, Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_serializer
@@ -22,7 +22,7 @@ def micro_usd(amount: str) -> int:
     """A decimal amount of USD as micro-USD; what is smaller is rounded up. Raises ValueError."""
     try:
         return int((Decimal(amount) * MICRO).to_integral_value(ROUND_UP))
-    except (InvalidOperation, OverflowError) as error:
+    except (ArithmeticError, ValueError) as error:
         raise ValueError(f"{amount!r} is not an amount of USD") from error
 
 

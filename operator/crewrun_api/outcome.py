@@ -17,7 +17,8 @@ from crewrun_api.reasons import ExitCode, Outcome, OutputFormat, Reason, TaskSta
 RECORD_LIMIT_BYTES = 4000
 RECORD_VERSION = 1
 #: Bounded, so that a record full of nonsense still makes a status that the API server takes.
-Count = Annotated[int, Field(ge=0, le=10**15)]
+MOST_COUNT = 10**15
+Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]
 _MESSAGE_LIMIT_BYTES = 1000
 _LEAST_MESSAGE_BYTES = 200
 _PREVIEW_LIMIT_BYTES = 80

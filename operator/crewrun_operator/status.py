@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from crewrun_api.outcome import ModelUsage, Sighting, TaskRecord, Usage, cut
+from crewrun_api.outcome import MOST_COUNT, ModelUsage, Sighting, TaskRecord, Usage, cut
 from crewrun_api.reasons import ConditionType, Phase, TaskState
 from crewrun_api.run import AttemptStatus, Condition, RunStatus, TaskStatus
 from crewrun_operator.definition import TaskOutline
@@ -157,8 +157,9 @@ _COUNTS = (*_MODEL_COUNTS, "total_tokens", "reserved_requests", "reserved_tokens
 
 
 def _added(one: object, other: object, sign: int, fields: Iterable[str]) -> dict[str, int]:
-    """Never below zero, whatever somebody edited in the status."""
-    return {field: max(0, getattr(one, field) + sign * getattr(other, field)) for field in fields}
+    """Never below zero nor beyond what a status may say, whatever somebody edited in it."""
+    sums = {field: getattr(one, field) + sign * getattr(other, field) for field in fields}
+    return {field: min(max(0, count), MOST_COUNT) for field, count in sums.items()}
 
 
 def bounded(status: RunStatus) -> RunStatus:

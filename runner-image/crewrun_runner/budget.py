@@ -62,6 +62,11 @@ class Need:
     most_cost: Callable[[int], int]
     limitable: bool = True
 
+    @property
+    def least(self) -> int:
+        """The shortest answer that the request is made for."""
+        return min(LEAST_ANSWER, self.answer) if self.limitable else self.answer
+
     def amount(self, answer: int) -> Amount:
         return Amount(1, self.prompt + answer, self.most_cost(answer))
 
@@ -90,8 +95,7 @@ def _fitting(caps: Caps, used: Amount, need: Need) -> int | None:
         answer = min(answer, caps.tokens - used.tokens - need.prompt)
     if caps.micro is not None:
         answer = _affordable(need, answer, caps.micro - used.micro)
-    least = min(LEAST_ANSWER, need.answer) if need.limitable else need.answer
-    return answer if answer >= least else None
+    return answer if answer >= need.least else None
 
 
 def _affordable(need: Need, answer: int, micro: int) -> int:
@@ -108,7 +112,7 @@ def _affordable(need: Need, answer: int, micro: int) -> int:
 def exceeded(caps: Caps, spent: Amount, need: Need | None, cut_at: int) -> str:
     """What a person is told when the budget ends a run; without a need, an answer was cut at so many tokens."""
     used = caps.before + spent
-    least = min(need.answer, LEAST_ANSWER) if need else 0
+    least = need.least if need else 0
     more = need.amount(least) if need else Amount()
     limits = (
         ("maxCostUSD", caps.micro, used.micro, more.micro, usd),

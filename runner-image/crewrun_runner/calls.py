@@ -6,7 +6,7 @@ Purely computational, and not safe to share by threads: the ledger is.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from crewrun_api.outcome import ModelUsage, Usage
+from crewrun_api.outcome import MOST_COUNT, ModelUsage, Usage
 from crewrun_runner.budget import Amount, Need
 from crewrun_runner.tokens import Tokens
 
@@ -96,8 +96,8 @@ class Calls:
             total_tokens=sum(charge.tokens.total for charge in self._charges),
             incomplete=unknown.requests > 0,
             reserved_requests=unknown.requests,
-            reserved_tokens=unknown.tokens,
-            reserved_cost_usd=unknown.micro,
+            reserved_tokens=min(unknown.tokens, MOST_COUNT),
+            reserved_cost_usd=min(unknown.micro, MOST_COUNT),
             by_model=[_of_model(model, self._charges) for model in sorted({charge.model for charge in self._charges})],
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crewrun_runner.tokens import Tokens
+from crewrun_runner.tokens import MOST_TOKENS, Tokens
 
 #: What a provider's chat format adds to a message or a tool: its role, and where it begins and ends.
 _FRAME_TOKENS = 64
@@ -18,7 +18,7 @@ _TOOLS_TOKENS = 1024
 #: An image by its address is a few bytes here, and tokens there.
 _IMAGE_TOKENS = 50_000
 _IMAGES = (b'"image_url"', b'"input_image"', b'"fileData"', b'"type":"image"', b'"type": "image"')
-_LAST_EVENTS = (b"[DONE]", b"message_stop", b"response.completed")
+_LAST_EVENTS = ("message_stop", "response.completed", "response.incomplete", "response.failed")
 _PROMPTS = ("messages", "input", "contents", "prompt")
 
 #: Where the longest answer stands, by the end of the address. The first is used for a limit of ours.
@@ -29,6 +29,11 @@ _LIMITS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("/messages", (("max_tokens",),)),
     (":generateContent", (("generationConfig", "maxOutputTokens"),)),
     (":streamGenerateContent", (("generationConfig", "maxOutputTokens"),)),
+)
+#: What takes a prompt and gives no answer to it: counts of tokens, embeddings.
+_NO_ANSWER = (
+    *("/count_tokens", ":countTokens", "/input_tokens", "/tokenize"),
+    *("/embeddings", ":embedContent", ":batchEmbedContents", "/moderations"),
 )
 #: These take the older name of the limit for some models only.
 _NEWER_NAME = ("api.openai.com", ".openai.azure.com")
@@ -59,7 +64,7 @@ class Answered:
 def asked(host: str, path: str, body: bytes) -> Asked | None:
     """None for a request that does not ask a model for an answer."""
     document = _json(body)
-    if not isinstance(document, dict) or not any(name in document for name in _PROMPTS):
+    if path.endswith(_NO_ANSWER) or not isinstance(document, dict) or not any(name in document for name in _PROMPTS):
         return None
     limits = next((limits for end, limits in _LIMITS if path.endswith(end)), ())
     if len(limits) > 1 and host.endswith(_NEWER_NAME):
@@ -68,7 +73,7 @@ def asked(host: str, path: str, body: bytes) -> Asked | None:
     choices = document.get("n")
     return Asked(
         prompt=len(body) + _extra(document, body),
-        answer=max(0, min(own)) if own else None,
+        answer=min(max(0, min(own)), MOST_TOKENS) if own else None,
         choices=choices if isinstance(choices, int) and choices > 1 else 1,
         limits=limits,
     )
@@ -80,9 +85,11 @@ def limited(body: bytes, asked: Asked, answer: int) -> bytes:
     at = next((at for at in asked.limits if _at(document, at) is not None), asked.limits[0])
     parent = document
     for name in at[:-1]:
-        parent = parent.setdefault(name, {})
+        if not isinstance(parent.get(name), dict):
+            parent[name] = {}
+        parent = parent[name]
     parent[at[-1]] = answer
-    return json.dumps(document, ensure_ascii=False).encode()
+    return json.dumps(document).encode()
 
 
 def answered(content_type: str, body: bytes) -> Answered:
@@ -104,7 +111,9 @@ def answered(content_type: str, body: bytes) -> Answered:
 
 def ended(body: bytes) -> bool:
     """Whether the last event of a stream is there."""
-    return any(mark in body for mark in _LAST_EVENTS)
+    last = next((line[5:].strip() for line in reversed(body.splitlines()) if line.startswith(b"data:")), b"")
+    event = _json(last)
+    return last == b"[DONE]" or (isinstance(event, Mapping) and event.get("type") in _LAST_EVENTS)
 
 
 def _parts(document: Any) -> Iterator[Mapping[str, Any]]:
@@ -141,7 +150,7 @@ def _events(body: bytes) -> Iterator[Any]:
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -110,9 +110,9 @@ def micro_cost(price: Price, tokens: Tokens) -> int:
 
 
 def most_micro(price: Price, prompt: int, answer: int) -> int:
-    """What a request can cost at the most: to put a prompt into a cache may cost more than to send it."""
-    plain, written = (price.usd(Tokens(prompt, 0, answer, write)) for write in (0, prompt))
-    return int((max(plain, written) * MICRO).to_integral_value(ROUND_UP))
+    """What a request can cost at the most: a prompt is sent, read from a cache or put into one."""
+    ways = (Tokens(prompt, 0, answer), Tokens(prompt, prompt, answer), Tokens(prompt, 0, answer, prompt))
+    return int((max(price.usd(tokens) for tokens in ways) * MICRO).to_integral_value(ROUND_UP))
 
 
 def _own(price: settings.Price) -> OwnPrice:

@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -56,11 +56,13 @@ def test_an_amount_is_shown_with_six_places(micro: int, want_usd: str) -> None:
     assert usd(micro) == want_usd
 
 
+@settings(deadline=None)
 @given(st.integers(0, MOST))
 def test_no_micro_usd_is_lost_on_the_way(micro: int) -> None:
     assert micro_usd(usd(micro)) == micro
 
 
+@settings(deadline=None)
 @given(st.decimals(0, 10**6, places=9), st.decimals(0, 10**6, places=9))
 def test_rounding_makes_an_amount_no_smaller(one: Decimal, other: Decimal) -> None:
     assert Decimal(micro_usd(str(one))) >= one * 1_000_000 > Decimal(micro_usd(str(one))) - 1
@@ -103,6 +105,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@settings(deadline=None)
 @given(document=MODELS | USAGES | TASKS)
 def test_a_document_comes_back_as_it_was(way: dict[str, Any], document: ModelUsage | Usage | TaskRecord) -> None:
     assert type(document).model_validate_json(document.model_dump_json(**way)) == document
@@ -131,6 +134,7 @@ def test_what_nobody_knows_is_not_nothing(cost: int, unpriced: int, want_cost: s
     assert whole.model_dump(mode="json", by_alias=by_alias)[models][0][name] == want_cost
 
 
+@settings(deadline=None)
 @given(COUNTS, st.integers(1, MOST))
 def test_unknown_stays_so_however_often_it_is_read_and_written(cost: int, unpriced: int) -> None:
     usage = Usage(cost_usd=cost, unpriced_requests=unpriced)

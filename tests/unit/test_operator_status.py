@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crewrun_api.outcome import OutputRecord, TaskRecord, Usage
+from crewrun_api.outcome import ModelUsage, OutputRecord, TaskRecord, Usage
 from crewrun_api.reasons import ConditionType, Outcome, Phase, Reason, TaskState
 from crewrun_api.run import AttemptStatus, RunStatus
 from crewrun_operator.definition import TaskOutline
@@ -181,7 +181,8 @@ def test_an_attempt_that_tells_more_is_not_counted_twice() -> None:
 
 
 def test_an_open_call_of_a_runner_that_goes_on_is_no_gap() -> None:
-    usage = a_usage(100).model_copy(update={"incomplete": True, "reserved_tokens": 700})
+    reserved = {"reserved_requests": 2, "reserved_tokens": 700, "reserved_cost_usd": 9}
+    usage = a_usage(100).model_copy(update={"incomplete": True, **reserved})
     assert so_far(usage) == a_usage(100)
 
 
@@ -189,6 +190,121 @@ def test_an_open_call_of_a_runner_that_goes_on_is_no_gap() -> None:
 def test_the_sum_over_models_is_the_sum(parts: list[tuple[int, str]]) -> None:
     total = used(*(a_usage(tokens + 10, model) for tokens, model in parts))
     assert total.prompt_tokens == sum(each.prompt_tokens for each in total.by_model) == sum(n for n, _ in parts)
+
+
+def costing(micro: int, unpriced: int = 0, model: str = "openai/gpt-4o", price: str | None = None) -> Usage:
+    """What one model used, at this price."""
+    of_model = ModelUsage(model=model, requests=1 + unpriced, cost_usd=micro, unpriced_requests=unpriced)
+    return Usage(
+        requests=1 + unpriced,
+        cost_usd=micro,
+        unpriced_requests=unpriced,
+        by_model=[of_model.model_copy(update={"price_key": price, "price_date": price and "2026-01-01"})],
+    )
+
+
+def test_cost_is_summed_over_attempts_and_what_nobody_knows_is_counted_apart() -> None:
+    lost = costing(1, 0, "m").model_copy(
+        update={"incomplete": True, "reserved_requests": 2, "reserved_tokens": 700, "reserved_cost_usd": 30}
+    )
+    again = lost.model_copy(update={"reserved_requests": 1, "reserved_tokens": 5, "reserved_cost_usd": 4})
+    total = used(costing(6310), costing(5, 2), costing(0, 1, "other"), lost, again)
+    assert (total.cost_usd, total.unpriced_requests, total.requests) == (6317, 3, 8)
+    assert (total.reserved_requests, total.reserved_tokens, total.reserved_cost_usd) == (3, 705, 34)
+    assert {each.model: (each.cost_usd, each.unpriced_requests) for each in total.by_model} == {
+        "openai/gpt-4o": (6315, 2),
+        "other": (0, 1),
+        "m": (2, 0),
+    }
+    document = as_document(RunStatus(usage=total))["usage"]
+    assert (document["costUSD"], document["reservedCostUSD"]) == ("0.006317", "0.000034")
+    assert [each["costUSD"] for each in document["byModel"]] == ["0.006315", "unknown", "0.000002"]
+
+
+def test_a_cost_that_becomes_known_takes_the_place_of_one_that_was_not() -> None:
+    status = with_usage(with_attempt(RunStatus(), attempt(1)), 1, costing(0, 3))
+    assert as_document(status)["usage"]["costUSD"] == "unknown"
+    status = with_usage(status, 1, costing(50))
+    assert status.usage is not None
+    assert (status.usage.cost_usd, status.usage.unpriced_requests) == (50, 0)
+
+
+def test_a_reservation_that_was_settled_is_taken_back() -> None:
+    open_call = Usage(incomplete=False, reserved_requests=1, reserved_tokens=700, reserved_cost_usd=9)
+    status = with_usage(with_attempt(RunStatus(), attempt(1)), 1, open_call)
+    status = with_usage(status, 1, costing(5))
+    assert status.usage == costing(5)
+
+
+def test_a_model_says_the_price_that_it_was_charged_by_last() -> None:
+    total = used(costing(1, price="openai/gpt-4o"), costing(1, model="other"), costing(1, price="spec.prices"))
+    assert [(each.model, each.price_key, each.price_date) for each in total.by_model] == [
+        ("openai/gpt-4o", "spec.prices", "2026-01-01"),
+        ("other", None, None),
+    ]
+
+
+_COUNT = st.integers(0, 10**9)
+_MODEL_FIGURES = ("requests", "prompt_tokens", "cached_prompt_tokens", "completion_tokens", "reasoning_tokens",
+                  "cost_usd", "unpriced_requests")  # fmt: skip
+_FIGURES = (*_MODEL_FIGURES, "total_tokens", "reserved_requests", "reserved_tokens", "reserved_cost_usd")
+
+
+def _models(names: list[str]) -> st.SearchStrategy[list[ModelUsage]]:
+    counts = dict.fromkeys(_MODEL_FIGURES, _COUNT)
+    prices = st.sampled_from([None, "listed", "spec.prices"])
+    return st.tuples(*(st.builds(ModelUsage, model=st.just(name), price_key=prices, **counts) for name in names)).map(
+        list
+    )
+
+
+_USAGES = st.builds(
+    Usage,
+    by_model=st.lists(st.sampled_from("abc"), unique=True).flatmap(_models),
+    **dict.fromkeys(_FIGURES, _COUNT),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(_USAGES, min_size=1, max_size=4), min_size=1, max_size=4), st.randoms())
+def test_whatever_attempts_told_before_the_run_used_what_they_used_in_the_end(
+    told: list[list[Usage]], chance: Any
+) -> None:
+    status = RunStatus()
+    for number in range(1, len(told) + 1):
+        status = with_attempt(status, attempt(number))
+    turns = [number for number, usages in enumerate(told, start=1) for _ in usages]
+    chance.shuffle(turns)  # reports of attempts may overtake each other
+    left = {number: list(usages) for number, usages in enumerate(told, start=1)}
+    for number in turns:
+        status = with_usage(status, number, left[number].pop(0))
+    finals = [usages[-1] for usages in told]
+    total = status.usage or Usage()
+    assert [each.usage or Usage() for each in status.attempts] == finals
+    for figure in _FIGURES:
+        assert getattr(total, figure) == sum(getattr(usage, figure) for usage in finals), figure
+    models = {each.model: each for each in total.by_model}
+    assert len(models) == len(total.by_model)
+    for name in "abc":
+        parts = [each for usage in finals for each in usage.by_model if each.model == name]
+        for figure in _MODEL_FIGURES:
+            want = sum(getattr(part, figure) for part in parts)
+            assert getattr(models.get(name, ModelUsage(model=name)), figure) == want, (name, figure)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(_USAGES, st.sampled_from([1, 2])), max_size=5))
+def test_what_a_status_says_of_usage_can_be_read_again(told: list[tuple[Usage, int]]) -> None:
+    status = with_attempt(with_attempt(RunStatus(), attempt(1)), attempt(2))
+    for usage, number in told:
+        status = with_usage(RunStatus.model_validate(as_document(status)), number, usage)
+    assert RunStatus.model_validate(as_document(status)) == status
+
+
+def test_nonsense_of_many_attempts_still_makes_a_status_that_can_be_read() -> None:
+    most = Usage(requests=10**15, cost_usd=10**15, reserved_cost_usd=10**15)
+    status = RunStatus(usage=used(most, most))
+    assert RunStatus.model_validate(as_document(status)) == status
 
 
 def a_full_status(message: str, output: str) -> RunStatus:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewrun_runner.bound import listed_answer, own_limit, prompt_tokens
@@ -81,6 +81,7 @@ def test_the_frames_of_a_prompt_count(messages: Any, tools: Any, want_at_least: 
     assert want_at_least <= prompt_tokens(messages, tools) <= want_at_most
 
 
+@settings(deadline=None)
 @given(st.lists(st.text()), st.lists(st.dictionaries(st.text(), st.text(), max_size=3)))
 def test_no_text_is_longer_than_its_bound(messages: list[str], tools: list[dict[str, str]]) -> None:
     size = sum(len(text.encode(errors="replace")) for text in messages)

@@ -57,6 +57,8 @@ FITS: dict[str, tuple[Caps, Amount, Amount, Need, int | No]] = {
         Caps(micro=3000, before=Amount(1, 9, 1400)), NOTHING, NOTHING, need(price=2), 700
     ),
     "USD: the prompt alone costs too much": (Caps(micro=199), NOTHING, NOTHING, need(price=2), NEVER),
+    "USD: and that is all that is asked for": (Caps(micro=199), NOTHING, NOTHING, need(answer=0, price=2), NEVER),
+    "USD: the prompt alone": (Caps(micro=200), NOTHING, NOTHING, need(answer=0, price=2), 0),
     "USD: the prompt and no answer": (Caps(micro=200), NOTHING, NOTHING, need(price=2), NEVER),
     "USD: the least answer": (Caps(micro=2 * (100 + LEAST_ANSWER)), NOTHING, NOTHING, need(price=2), LEAST_ANSWER),
     "USD: less than that": (Caps(micro=2 * (100 + LEAST_ANSWER) - 1), NOTHING, NOTHING, need(price=2), NEVER),
@@ -96,7 +98,7 @@ def inside(caps: Caps, used: Amount) -> bool:
     return all(cap is None or number <= cap for cap, number in pairs)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(CAPS, AMOUNTS, AMOUNTS, NEEDS)
 def test_what_fits_is_within_every_cap_and_one_token_more_is_not(
     caps: Caps, spent: Amount, held: Amount, asked: Need
@@ -161,6 +163,13 @@ WORDS: dict[str, tuple[Caps, Amount, Need | None, int, str]] = {
         0,
         "spent 0.000003 of maxCostUSD 0.000005, 1000 of maxTokens 1000, 1 of maxRequests 9; "
         "the next LLM request may need 356 of maxTokens",
+    ),
+    "several, of which one would just do": (
+        Caps(2, 1000),
+        Amount(1, 1000),
+        need(),
+        0,
+        "spent 1000 of maxTokens 1000, 1 of maxRequests 2; the next LLM request may need 356 of maxTokens",
     ),
     "several, of which two lack": (
         Caps(1, 1000),

@@ -1,7 +1,7 @@
 """Which model is asked next, and when: times are arguments."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewrun_api.reasons import Reason
@@ -47,6 +47,7 @@ def test_a_model_that_fails_again_rests_anew() -> None:
     assert circuits.order(MODELS, OPEN_SECONDS + 50) == MODELS
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abcd"), st.floats(0, 100)), st.floats(0, 200))
 def test_every_model_is_asked_once_in_every_order(failed: dict[str, float], now: float) -> None:
     circuits = Circuits()
@@ -89,6 +90,7 @@ def test_the_same_model_is_asked_again_where_that_can_help(
     assert wait_before_retry(reason, tried, retries, retry_after) == want_wait
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(Reason)), st.integers(0, 10), st.none() | st.floats(0, 1e9))
 def test_a_call_is_made_once_and_tried_again_so_many_times(
     reason: Reason, retries: int, retry_after: float | None

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,6 +187,7 @@ def within(prompt: int, answer: int) -> st.SearchStrategy[Tokens]:
 BOUNDED = st.tuples(COUNTS, COUNTS).flatmap(lambda most: st.tuples(st.just(most), within(*most)))
 
 
+@hypothesis.settings(deadline=None)
 @given(RATES, RATES, st.none() | RATES, BOUNDED)
 def test_nothing_within_a_bound_costs_more_than_the_bound(
     plain: Decimal, output: Decimal, cached: Decimal | None, bounded: tuple[tuple[int, int], Tokens]
@@ -196,6 +198,7 @@ def test_nothing_within_a_bound_costs_more_than_the_bound(
     assert most_micro(price, prompt, answer) >= micro_cost(price, tokens)
 
 
+@hypothesis.settings(deadline=None)
 @given(BOUNDED)
 def test_nothing_within_a_bound_costs_more_at_a_listed_price(bounded: tuple[tuple[int, int], Tokens]) -> None:
     (prompt, answer), tokens = bounded

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewrun_runner.tokens import MOST_TOKENS, Tokens
@@ -112,6 +112,10 @@ NONSENSE: dict[str, tuple[dict[str, Any], Tokens]] = {
     "none": ({"prompt_tokens": None, "total_tokens": "x"}, Tokens()),
     "huge": ({"prompt_tokens": 1, "completion_tokens": 10**30}, Tokens(1, 0, MOST_TOKENS)),
     "more from the cache than there was": ({"prompt_tokens": 5, "cached_prompt_tokens": 9}, Tokens(5, 5)),
+    "more from the cache and into it than there was": (
+        {"prompt_tokens": 5, "cached_tokens": 20, "cache_creation_input_tokens": 4},
+        Tokens(9, 9),
+    ),
     "more reasoning than answer": ({"completion_tokens": 5, "reasoning_tokens": 9}, Tokens(0, 0, 5, reasoning=5)),
     "details that are none": ({"prompt_tokens": 5, "prompt_tokens_details": [1]}, Tokens(5)),
     "an empty name before the one that counts": ({"prompt_tokens": 0, "input_tokens": 8}, Tokens(8)),
@@ -136,6 +140,7 @@ VALUES = st.one_of(
 DETAILS = st.dictionaries(st.sampled_from([*NAMES, "cached_tokens"]), VALUES, max_size=4)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES | DETAILS))
 def test_whatever_an_endpoint_reports_parts_are_never_more_than_the_whole(usage: dict[str, Any]) -> None:
     tokens = Tokens.of(usage)
@@ -149,6 +154,7 @@ COUNTS = st.integers(0, MOST_TOKENS)
 TOKENS = st.builds(Tokens, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS)
 def test_a_sum_is_the_sum_of_each_part(one: Tokens, other: Tokens) -> None:
     for part in ("prompt", "cached", "completion", "written", "reasoning", "total"):
