@@ -9,6 +9,7 @@ PY := .venv/bin/python
 CODE := $(CURDIR)/operator:$(CURDIR)/runner-image:$(CURDIR)
 CLUSTER_NAME ?= crewrun
 IMAGES := build/images
+EXTRAS := anthropic azure bedrock gemini mcp memory tools
 DEVCLUSTER = $(PY) -m devcluster
 export PYTHONPATH := $(CODE)
 
@@ -38,6 +39,10 @@ runner-test: .venv/.synced .venv-runner/.synced ## The runner with the real crew
 	@echo "== runner, with crewai"
 	@.venv/bin/pytest tests/runner -q -n 2
 
+extras-test: .venv/.synced .venv-runner-mcp/.synced .venv-runner-memory/.synced ## The same with the extras mcp and memory (600 MB)
+	@echo "== runner, with extras"
+	@.venv/bin/pytest tests/extras -q
+
 integration: .venv/.synced ## A real API server, no node: CRDs, operator, 200 runs with kwok
 	@echo "== integration"
 	@.venv/bin/pytest tests/integration -v
@@ -50,11 +55,16 @@ run: .venv/.synced ## The operator on this machine, against the cluster of `make
 	@KUBECONFIG=$$($(DEVCLUSTER) kubeconfig --name $(CLUSTER_NAME)) \
 	  CREWRUN_RUNNER_IMAGE=localhost/crewrun-runner:dev CREWRUN_HTTP_HOST=127.0.0.1 $(PY) -m crewrun_operator
 
+bench-runner: .venv/.synced .venv-runner/.synced .venv-crewai/.synced ## Start, memory and size of the runner, into docs/benchmarks.md
+	@$(PY) -m tests.bench
+
 ##@ Cluster
 cluster: .venv/.synced ## Start the development cluster, or find it ready
 	@$(DEVCLUSTER) up --name $(CLUSTER_NAME)
 
 image: $(IMAGES)/runner.tar $(IMAGES)/operator.tar $(IMAGES)/testing.tar ## Build the three images
+
+extras: $(EXTRAS:%=$(IMAGES)/runner-%.tar) ## Build the runner images with one extra each: anthropic, mcp, memory ...
 
 install: cluster image ## Load the images and install the chart
 	@$(DEVCLUSTER) load --name $(CLUSTER_NAME) $(IMAGES)/runner.tar $(IMAGES)/operator.tar $(IMAGES)/testing.tar
@@ -72,22 +82,28 @@ verify: .venv/.synced ## Fail when a generated file is not what the models say, 
 	@$(PY) -m crewrun_api.generate --check
 	@$$($(DEVCLUSTER) tool helm) lint --strict --quiet charts/crewrun
 
-lock: $(UV) ## Lock every requirement with its hashes
+lock: .venv/.synced ## Lock every requirement with its hashes
 	@echo "uv>=0.9,<1" | $(UV) pip compile - $(LOCK) -o requirements/uv.txt
 	@$(UV) pip compile pyproject.toml --extra operator --extra testing --group dev $(LOCK) -o requirements/dev.txt
 	@$(UV) pip compile pyproject.toml --extra operator -c requirements/dev.txt $(LOCK) -o requirements/operator.txt
 	@$(UV) pip compile pyproject.toml --extra runner --excludes runner-image/excludes.txt --overrides runner-image/overrides.txt $(LOCK) -o requirements/runner.txt
+	@for extra in $(EXTRAS); do \
+	  $(UV) pip compile pyproject.toml --extra runner --extra runner-$$extra -c requirements/runner.txt \
+	    --excludes <($(PY) runner-image/excludes.py $$extra) --overrides runner-image/overrides.txt $(LOCK) \
+	    -o requirements/runner-$$extra.txt; \
+	done
+	@grep -o '^crewai==[0-9.]*' requirements/runner.txt | $(UV) pip compile - $(LOCK) -o requirements/bench.txt
 	@$(UV) pip compile pyproject.toml --extra testing -c requirements/dev.txt $(LOCK) -o requirements/testing.txt
 LOCK := --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 ##@ Housekeeping
 clean: ## Remove environments and build output; the cluster and the cache stay
-	@rm -rf .venv .venv-runner .uv build
+	@rm -rf .venv .venv-runner .venv-runner-* .venv-crewai .uv build
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: demo test lint format unit runner-test integration e2e run cluster image install demo-down generate verify lock clean help FORCE
+.PHONY: demo test lint format unit runner-test extras-test integration e2e run bench-runner cluster image extras install demo-down generate verify lock clean help FORCE
 
 # A bare Debian has no venv module: when root, its package is installed; otherwise the message names it.
 $(UV): requirements/uv.txt
@@ -103,7 +119,7 @@ $(IMAGES)/%.tar: FORCE .venv/.synced
 	case $$base in python:*) version=$${base#python:}; version=$${version%%-*};; *) version=3.11;; esac; \
 	$(PY) runner-image/stage.py $* --python-version $$version --output build/context/$*; \
 	$(DEVCLUSTER) build-image --file build/context/$*/Dockerfile --context build/context/$* \
-	  --tag localhost/crewrun-$*:dev --build-arg BASE=$$base --output $@
+	  --tag $$(echo localhost/crewrun-$*:dev | sed 's,runner-\(.*\):dev,runner:dev-\1,') --build-arg BASE=$$base --output $@
 FORCE:
 
 .venv/.synced: requirements/dev.txt $(UV)
@@ -116,4 +132,16 @@ FORCE:
 	@echo "== installing the runner's packages, for its tests with crewai"
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-runner
 	@$(UV) pip sync --quiet --python .venv-runner --require-hashes requirements/runner.txt
+	@touch $@
+
+.venv-runner-%/.synced: requirements/runner-%.txt $(UV)
+	@echo "== installing the runner's packages with the extra $*"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-runner-$*
+	@$(UV) pip sync --quiet --python .venv-runner-$* --require-hashes requirements/runner-$*.txt
+	@touch $@
+
+.venv-crewai/.synced: requirements/bench.txt $(UV)
+	@echo "== installing crewai as it comes, to compare with"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-crewai
+	@$(UV) pip sync --quiet --python .venv-crewai --require-hashes --compile-bytecode requirements/bench.txt
 	@touch $@

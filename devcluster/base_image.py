@@ -19,7 +19,8 @@ from devcluster.progress import run_long, run_quick, say
 
 DOCKER_BASE = "python:3.13-slim"
 SUITE = "bookworm"
-INCLUDE = ("python3.11", "ca-certificates", "dash", "base-files", "tzdata", "netbase")
+# numpy and others of the extras need the C++ library.
+INCLUDE = ("python3.11", "ca-certificates", "dash", "base-files", "tzdata", "netbase", "libstdc++6")
 RECIPE = PACKAGE / "base"
 
 

@@ -34,12 +34,18 @@ class Image:
     unused: tuple[str, ...] = ()  # files of packages that nothing imports
 
 
+#: What the runner image can have in addition: an image of its own each, named runner-EXTRA.
+EXTRAS = ("anthropic", "azure", "bedrock", "gemini", "mcp", "memory", "tools")
+
+
+def runner(requirements: str) -> Image:
+    """A runner image with these packages."""
+    return Image("runner-image/Dockerfile", requirements, ("operator/crewrun_api", "runner-image/crewrun_runner"))
+
+
 IMAGES = {
-    "runner": Image(
-        "runner-image/Dockerfile",
-        "requirements/runner.txt",
-        ("operator/crewrun_api", "runner-image/crewrun_runner"),
-    ),
+    "runner": runner("requirements/runner.txt"),
+    **{f"runner-{extra}": runner(f"requirements/runner-{extra}.txt") for extra in EXTRAS},
     "operator": Image(
         "operator/Dockerfile",
         "requirements/operator.txt",

@@ -56,6 +56,9 @@ CHECKPOINT_KEY = "checkpoint"
 CHECKPOINT_KEYS_DIR = "/var/run/crewrun/checkpoint-keys"
 OUTPUT_KEY = "output"
 HOME_DIR = "/home/crewrun"
+#: Where the store of CrewAI's memory is, in an emptyDir or a claim.
+MEMORY_DIR = "/var/lib/crewrun/memory"
+ENV_MEMORY_DIR = "CREWRUN_MEMORY_DIR"
 TERMINATION_LOG = "/dev/termination-log"
 
 ENV_RUN_NAME = "CREWRUN_RUN_NAME"

@@ -119,12 +119,21 @@ class LLM(Model):
 
 
 class Memory(Model):
-    """CrewAI's memory."""
+    """CrewAI's memory. It needs a runner image with the extra `memory`."""
 
-    enabled: bool = Field(default=False, description="Whether the crew remembers.")
-    size: str | None = Field(default=None, max_length=32, description="Upper bound of the store, as 1Gi.")
+    enabled: bool = Field(
+        default=False, description="Whether the crew remembers. `memory` in the definition is stronger."
+    )
+    size: str = Field(
+        default="1Gi",
+        max_length=32,
+        description="Upper bound of the store, as 1Gi. When an attempt starts and the store is larger, the oldest "
+        "quarter of what it holds is removed, again and again until it fits.",
+    )
     persistent_volume_claim: ObjectName | None = Field(
-        default=None, description="Claim that keeps the memory between runs."
+        default=None,
+        description="Claim of the run's namespace that keeps the memory between runs. Unset: it goes with the Pod "
+        "of the attempt.",
     )
 
 
@@ -255,7 +264,7 @@ class Settings(Model):
     llm: LLM = Field(default=LLM(), description="The model for agents that name none.")
     max_rpm: int | None = Field(default=None, ge=1, le=1_000_000, description="LLM requests per minute of a crew.")
     verbose: bool = Field(default=False, description="CrewAI's verbose output, in the runner's log.")
-    memory: Memory | None = later("CrewAI's memory.", "!has(self.memory.enabled) || !self.memory.enabled")
+    memory: Memory | None = Field(default=None, description="CrewAI's memory. Unset: what the definition says.")
     cache: bool = Field(default=True, description="Whether CrewAI caches the results of tools.")
     env: list[EnvVar] = Field(
         default_factory=list, max_length=256, description="Environment variables, merged by name."

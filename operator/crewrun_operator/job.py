@@ -14,6 +14,7 @@ from crewrun_api.settings import SecretSource
 from crewrun_operator.attachments import Attachments, Reporting, attachments
 from crewrun_operator.memory import grown
 from crewrun_operator.observed import Payload
+from crewrun_operator.remember import remember
 from crewrun_operator.views import Manifest
 
 PAYLOAD_VOLUME = "crewrun-payload"
@@ -49,6 +50,7 @@ def build_job(
     resolved = ResolvedRun.model_validate_json(payload.spec)
     metadata = run["metadata"]
     extras = attachments(metadata, attempt, resolved, reporting, checkpoint)
+    remember(resolved, extras)
     container = _container(run, attempt, payload, resolved, extras)
     labels = labels_of(metadata, attempt, resolved.crew)
     run_annotation = {names.ANNOTATION_RUN: metadata["name"]}

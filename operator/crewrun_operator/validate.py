@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import InvalidOperation
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from crewrun_api import carried_python, names
 from crewrun_api.kinds import CrewSpec, ProfileSpec
 from crewrun_api.merge import merge
 from crewrun_api.model import Model
+from crewrun_api.quantity import in_bytes
 from crewrun_api.reasons import AcceptedReason
 from crewrun_api.resolved import AttemptSettings, ResolvedRun
 from crewrun_api.run import CrewStatus, RunSpec
@@ -171,6 +173,16 @@ def _quantities(layer: Mapping[str, Any], path: str) -> Iterator[Problem]:
             if not (isinstance(amount, str) and _QUANTITY.fullmatch(amount)) and not _is_number(amount):
                 message = f"{amount!r} is not a quantity such as 500m or 2Gi"
                 yield Problem(f"{path}.pod.resources.{kind}.{name}", message)
+    size = (layer.get("memory") or {}).get("size")
+    if size is not None and not _is_size(size):
+        yield Problem(f"{path}.memory.size", f"{size!r} is not a size such as 1Gi")
+
+
+def _is_size(value: object) -> bool:
+    try:
+        return isinstance(value, str) and in_bytes(value) > 0
+    except InvalidOperation:
+        return False
 
 
 def _is_number(value: object) -> bool:

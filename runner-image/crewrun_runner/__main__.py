@@ -14,7 +14,7 @@ from pathlib import Path
 
 from crewrun_api import names
 from crewrun_api.reasons import ExitCode, Reason
-from crewrun_runner import exporting, failures
+from crewrun_runner import cgroup, exporting, failures
 from crewrun_runner.ending import Ending
 from crewrun_runner.failures import Failure, exit_code
 from crewrun_runner.farewell import Limits
@@ -82,6 +82,7 @@ def main() -> int:
     log("runner_started")
     if unknown_level:
         log("log_level_unknown", level="warning", message=unknown_level)
+    cgroup.watch(log)
     progress.reporter = _reporter(progress, ending, redact, log)
     if payload is None or refusal is not None:
         ending.end(End.failed(failures.loading(refusal or Refusal(Reason.RUNNER_CRASHED, "no payload"))))

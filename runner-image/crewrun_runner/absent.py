@@ -14,47 +14,69 @@ from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 #: Top-level modules that crewai needs by name while it is imported.
 STAND_INS = frozenset({"chromadb", "numpy"})
 
-#: Modules that are left out: what to install for each, and what needs it.
+
+class LeftOut(NamedTuple):
+    """What to install for a module, what needs it, and the extra of the runner image that brings it, if any."""
+
+    install: str
+    needed_for: str
+    extra: str = ""
+
+
+#: Modules that are left out.
 LEFT_OUT = {
-    "aiobotocore": ("crewai[bedrock]", "models of Amazon Bedrock"),
-    "anthropic": ("crewai[anthropic]", "models of Anthropic"),
-    "azure.ai": ("crewai[azure-ai-inference]", "models of Azure AI"),
-    "boto3": ("crewai[bedrock]", "models of Amazon Bedrock"),
-    "celpy": ("cel-python", "expressions in CrewAI flows"),
-    "chromadb": ("chromadb", "memory, knowledge and embedders"),
-    "crewai_cli": ("crewai-cli", "the crewai command line"),
-    "crewai_files": ("crewai[file-processing]", "input files"),
-    "crewai_tools": ("crewai[tools]", "tools of the crewai_tools package"),
-    "google.genai": ("crewai[google-genai]", "models of Google"),
-    "ibm_watsonx_ai": ("crewai[watson]", "models of IBM watsonx"),
-    "instructor": ("instructor", "structured output from models without function calling"),
-    "lancedb": ("lancedb", "memory"),
-    "litellm": ("crewai[litellm]", "models that only LiteLLM knows"),
-    "mcp": ("mcp", "MCP servers"),
-    "numpy": ("numpy", "memory, knowledge and embedders"),
-    "onnxruntime": ("onnxruntime", "embedders"),
-    "openpyxl": ("openpyxl", "knowledge from spreadsheets"),
-    "pdfplumber": ("pdfplumber", "knowledge from PDF files"),
-    "pyarrow": ("pyarrow", "memory"),
-    "qdrant_client": ("crewai[qdrant]", "memory and knowledge in Qdrant"),
-    "tiktoken": ("crewai[embeddings]", "embedders"),
-    "tokenizers": ("tokenizers", "embedders"),
-    "voyageai": ("crewai[voyageai]", "embedders of Voyage AI"),
+    "aiobotocore": LeftOut("crewai[bedrock]", "models of Amazon Bedrock", "bedrock"),
+    "anthropic": LeftOut("crewai[anthropic]", "models of Anthropic", "anthropic"),
+    "azure.ai": LeftOut("crewai[azure-ai-inference]", "models of Azure AI", "azure"),
+    "boto3": LeftOut("crewai[bedrock]", "models of Amazon Bedrock", "bedrock"),
+    "celpy": LeftOut("cel-python", "expressions in CrewAI flows"),
+    "chromadb": LeftOut("chromadb", "memory, knowledge and embedders", "memory"),
+    "crewai_cli": LeftOut("crewai-cli", "the crewai command line"),
+    "crewai_files": LeftOut("crewai[file-processing]", "input files"),
+    "crewai_tools": LeftOut("crewai[tools]", "tools of the crewai_tools package", "tools"),
+    "google.genai": LeftOut("crewai[google-genai]", "models of Google", "gemini"),
+    "ibm_watsonx_ai": LeftOut("crewai[watson]", "models of IBM watsonx"),
+    "instructor": LeftOut("instructor", "structured output from models without function calling"),
+    "lancedb": LeftOut("lancedb", "memory", "memory"),
+    "litellm": LeftOut("crewai[litellm]", "models that only LiteLLM knows"),
+    "mcp": LeftOut("mcp", "MCP servers", "mcp"),
+    "numpy": LeftOut("numpy", "memory, knowledge and embedders", "memory"),
+    "onnxruntime": LeftOut("onnxruntime", "embedders that run in the process"),
+    "openpyxl": LeftOut("openpyxl", "knowledge from spreadsheets"),
+    "pdfplumber": LeftOut("pdfplumber", "knowledge from PDF files"),
+    "pyarrow": LeftOut("pyarrow", "memory", "memory"),
+    "qdrant_client": LeftOut("crewai[qdrant]", "memory and knowledge in Qdrant"),
+    "tiktoken": LeftOut("crewai[embeddings]", "embedders", "tools"),
+    "tokenizers": LeftOut("tokenizers", "embedders that run in the process"),
+    "voyageai": LeftOut("crewai[voyageai]", "embedders of Voyage AI"),
 }
-
-
-IN_AN_IMAGE = "build an image FROM it that has it, and name that image in pod.image"
 
 
 def advice(module: str) -> str:
     """Why `module` cannot be imported, and what to do."""
-    install, needed_for = LEFT_OUT[module]
-    return f"the runner image leaves out {install}, needed for {needed_for}: {IN_AN_IMAGE}"
+    install, needed_for, extra = LEFT_OUT[module]
+    return f"the runner image leaves out {install}, needed for {needed_for}: {way_out(extra)}"
+
+
+def advice_on(install: str) -> str:
+    """The same for what CrewAI itself says should be installed."""
+    extra = next((entry.extra for entry in LEFT_OUT.values() if entry.install == install), "")
+    return f"the runner image leaves out {install}: {way_out(extra)}"
+
+
+def way_out(extra: str) -> str:
+    """What to do about something that the image lacks."""
+    if not extra:
+        return "build an image FROM it that has it, and name that image in pod.image"
+    return (
+        f"name in pod.image the runner image with the extra {extra} (its tag ends in -{extra}), or an image of your "
+        "own, built FROM the runner image, that has it"
+    )
 
 
 def left_out(module: str) -> str | None:

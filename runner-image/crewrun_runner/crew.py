@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from crewrun_api.outcome import TaskRecord
 from crewrun_api.reasons import TaskState
 from crewrun_api.report import OutputFile
-from crewrun_runner import absent, files
+from crewrun_runner import absent, files, lazy
 from crewrun_runner.answers import answer
 from crewrun_runner.checkpoint import FinishedTask
 from crewrun_runner.ledger import Ledger, Task
@@ -25,7 +25,8 @@ from crewrun_runner.watcher import Observer, Watcher
 
 # crewai and the SDKs define 1,457 models and a crew uses a few dozen: each is built when it is first used.
 BaseModel.model_config["defer_build"] = True
-with absent.install().stand_ins():
+lazy.install()
+with lazy.collecting_no_garbage(), absent.install().stand_ins():
     from crewai.events import crewai_event_bus
 
     from crewrun_runner import listener, load, models, resume
@@ -74,8 +75,10 @@ class LoadedCrew:
         )
         ledger.restore({str(self._crew.tasks[task.index].id): task.record for task in finished})
         resume.instead_of_executing(outputs)
-        listener.Listener(ledger).register(crewai_event_bus)
-        Watcher(observers, listener.task_of, ledger.find, self._models, prepared.verbose).watch(crewai_event_bus)
+        self._listener = listener.Listener(ledger)
+        self._listener.register(crewai_event_bus)
+        watcher = Watcher(observers, listener.task_of, ledger.find, self._models, prepared.verbose)
+        self._unwatch = watcher.watch(crewai_event_bus)
 
     @property
     def task_count(self) -> int:
@@ -130,6 +133,13 @@ class LoadedCrew:
         """Nothing new begins, and what has been seen is counted."""
         self.stop_calls()
         crewai_event_bus.flush(timeout=_FLUSH_SECONDS)
+
+    def close(self) -> None:
+        """CrewAI forgets what was registered for this crew, so that the process can run another one."""
+        self.settle()
+        self._listener.unregister(crewai_event_bus)
+        self._unwatch()
+        resume.forget(str(task.id) for task in self._crew.tasks)
 
 
 def _llms(crew: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from crewrun_api.carried_python import parts
 from crewrun_api.reasons import Reason
 from crewrun_runner.absent import advice
 from crewrun_runner.refusal import Refusal
+from crewrun_runner.servers import check_servers
 
 #: Whether a top-level module can be imported in this image.
 Installed = Callable[[str], bool]
@@ -59,9 +60,9 @@ def check(
     if not allow_python:
         for where, what in carried_python.found(definition, "definition"):
             raise Refusal(Reason.INVALID_CREW, f"{where}: {what}")
-    _fields(definition, "definition", installed)
+    _fields(definition, "definition", installed, allow_python)
     for path, part in parts(definition, "definition"):
-        _fields(part, path, installed)
+        _fields(part, path, installed, allow_python)
         _tools(part.get("tools"), f"{path}.tools", installed)
         if part.get("human_input"):
             raise Refusal(Reason.INPUT_REQUIRED, f"{path}.human_input: asks a person, and nobody is there; remove it")
@@ -69,7 +70,7 @@ def check(
     _templates(definition, inputs)
 
 
-def _fields(part: Mapping[str, Any], path: str, installed: Installed) -> None:
+def _fields(part: Mapping[str, Any], path: str, installed: Installed, allow_python: bool) -> None:
     """Raises a Refusal for the first field that asks for what cannot be had."""
     for field, value in part.items():
         if not value:  # an empty list or false asks for nothing
@@ -78,6 +79,8 @@ def _fields(part: Mapping[str, Any], path: str, installed: Installed) -> None:
             raise Refusal(Reason.INVALID_CREW, f"{path}.{field}: {advice(module)}")
         if field in _UNUSABLE:
             raise Refusal(Reason.INVALID_CREW, f"{path}.{field}: {_UNUSABLE[field]}")
+        if field == "mcps":
+            check_servers(value, f"{path}.mcps", allow_python)
 
 
 def _tools(tools: object, path: str, installed: Installed) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from crewrun_api.reasons import ExitCode, Reason
-from crewrun_runner.absent import IN_AN_IMAGE, advice, left_out
+from crewrun_runner.absent import advice, advice_on, left_out
 from crewrun_runner.exceptions import (
     cause_words,
     chain,
@@ -142,7 +142,7 @@ def loading(error: BaseException) -> Failure:
             return Failure(Reason.INVALID_CREW, f"{said(error)}: {advice(entry)}", type(link).__name__)
     text = f"the definition does not load: {said(error)}"
     if extra := _EXTRA.search(text):  # CrewAI's advice is for a laptop
-        text = f"{text}; the runner image leaves out {extra[0]}: {IN_AN_IMAGE}"
+        text = f"{text}; {advice_on(extra[0])}"
     return Failure(Reason.INVALID_CREW, text, type(error).__name__)
 
 

@@ -1,5 +1,6 @@
 """From CrewAI's events to the ledger."""
 
+from collections.abc import Callable
 from typing import Any
 
 from crewai.context import get_current_task_id
@@ -15,14 +16,19 @@ class Listener:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-
-    def register(self, bus: Any) -> None:
-        for event, handler in (
+        self._handlers: list[tuple[Any, Callable[[Any, Any], None]]] = [
             (TaskStartedEvent, self._task_started),
             (TaskCompletedEvent, self._task_completed),
             (TaskFailedEvent, self._task_failed),
-        ):
+        ]
+
+    def register(self, bus: Any) -> None:
+        for event, handler in self._handlers:
             bus.register_handler(event, handler)
+
+    def unregister(self, bus: Any) -> None:
+        for event, handler in self._handlers:
+            bus.off(event, handler)
 
     def _task_started(self, _: Any, event: Any) -> None:
         agent = event.task.agent if event.task is not None else None

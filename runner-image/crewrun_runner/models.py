@@ -64,8 +64,9 @@ class Models:
         self._meter = meter
         self._log = log
         self._circuits = Circuits()
-        self._retries: dict[int, int] = {}
-        self._stand_ins: dict[tuple[int, str], Any] = {}
+        # By the id of an LLM. They hold it too: an id is given again when what had it is gone.
+        self._retries: dict[int, tuple[Any, int]] = {}
+        self._stand_ins: dict[tuple[int, str], tuple[Any, Any]] = {}
         self._stopped = threading.Event()
 
     def own(self) -> None:
@@ -134,7 +135,7 @@ class Models:
 
     def _begin(self, llm: Any) -> _Asking:
         if id(llm) not in self._retries:
-            self._retries[id(llm)] = _without_own_retries(llm, self._settings.max_retries)
+            self._retries[id(llm)] = llm, _without_own_retries(llm, self._settings.max_retries)
         return _Asking(llm, self._circuits.order(self._left(llm), time.monotonic()))
 
     def _left(self, llm: Any) -> list[str]:
@@ -152,9 +153,10 @@ class Models:
     def _stand_in(self, llm: Any, model: str) -> Any:
         key = (id(llm), model)
         if key not in self._stand_ins:
-            self._stand_ins[key] = create_llm_like(model, llm)
-            _without_own_retries(self._stand_ins[key], 0)
-        return self._stand_ins[key]
+            made = create_llm_like(model, llm)
+            _without_own_retries(made, 0)
+            self._stand_ins[key] = llm, made
+        return self._stand_ins[key][1]
 
     def _prepare(self, asking: _Asking, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Ticket | None]:
         """The next try of a call; with a reservation where its requests are not seen."""
@@ -196,7 +198,7 @@ class Models:
             raise error
         self._ledger.call_failed(call.task, call.model, str(error))
         reason = classified(error)
-        retries = 0 if call.answered else self._retries.get(id(asking.llm), self._settings.max_retries)
+        retries = 0 if call.answered else self._retries[id(asking.llm)][1]
         wait = wait_before_retry(reason, asking.tried, retries, retry_after_seconds(error, datetime.now(UTC)))
         fields = {"task": self._task(call), "status": status, "error": type(error).__name__, "reason": reason}
         if wait is not None:

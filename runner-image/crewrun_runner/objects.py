@@ -60,7 +60,9 @@ def for_agent(given: Mapping[str, Any], spec: ResolvedRun) -> dict[str, Any]:
 
 def for_crew(given: Mapping[str, Any], spec: ResolvedRun) -> dict[str, Any]:
     """What a crew takes."""
-    return _absent(given, {"max_rpm": spec.max_rpm, "verbose": spec.verbose, "cache": spec.cache})
+    remembers = spec.memory.enabled if spec.memory else None
+    settings = {"max_rpm": spec.max_rpm, "verbose": spec.verbose, "cache": spec.cache, "memory": remembers}
+    return _absent(given, settings)
 
 
 def variables(llm: LLM) -> dict[str, str]:

@@ -6,7 +6,7 @@ the class: a pydantic model has no place for a function of one task that survive
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import wraps
 from typing import Any
@@ -45,6 +45,12 @@ def restored(tasks: Sequence[Any], finished: Sequence[FinishedTask]) -> dict[str
 def instead_of_executing(outputs: Mapping[str, Any]) -> None:
     """From now on these tasks return their outputs."""
     _outputs.update(outputs)
+
+
+def forget(ids: Iterable[str]) -> None:
+    """These tasks will not be asked for again."""
+    for each in ids:
+        _outputs.pop(each, None)
 
 
 def _output(task: Any, finished: FinishedTask) -> Any:

@@ -4,11 +4,13 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crewrun_api import names
+from crewrun_api.quantity import in_bytes
 from crewrun_api.reasons import Reason
-from crewrun_runner import checkpoint, definition, failures, settings
+from crewrun_runner import checkpoint, definition, failures, memory, settings
 from crewrun_runner.checkpoint import FinishedTask, Unusable
 from crewrun_runner.ending import Ending
 from crewrun_runner.exceptions import chain
@@ -48,6 +50,7 @@ def attempt(payload: Payload, me: Execution, ending: Ending, redact: Redactor, l
         observers.append(ending.traces)
     load = partial(LoadedCrew, prepared, inputs, progress.ledger, log, observers, progress.reserve, attempt=me.attempt)
     try:
+        _remember(payload, log)
         try:
             crew = load(finished=finished)
         except Unusable as error:
@@ -75,12 +78,22 @@ def prepare(payload: Payload) -> tuple[Prepared, dict[str, Any]]:
     defaults = (spec.definition or {}).get("inputs")
     inputs = {**(defaults if isinstance(defaults, dict) else {}), **payload.inputs}
     inputs = whole(spec, inputs, os.environ)
+    memory.check(spec.definition or {}, spec.memory, os.environ, installed)
     if spec.definition is None:
         return settings.entrypoint(spec, os.environ), inputs
     if spec.allow_python:
         os.environ["CREWAI_DESERIALIZE_CALLBACKS"] = "true"
     definition.check(spec.definition, inputs, installed, spec.allow_python)
     return settings.apply(spec, spec.definition, os.environ), inputs
+
+
+def _remember(payload: Payload, log: Log) -> None:
+    """Where the operator mounted a place for the crew's memory, it is kept there."""
+    folder, wanted = os.environ.get(names.ENV_MEMORY_DIR), payload.spec.memory
+    if folder and wanted is not None:
+        from crewrun_runner import store  # imports crewai
+
+        store.use(Path(folder), in_bytes(wanted.size), log)
 
 
 def _kickoff(crew: "LoadedCrew", ending: Ending) -> End:

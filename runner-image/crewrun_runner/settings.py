@@ -77,7 +77,9 @@ def apply(spec: ResolvedRun, definition: Mapping[str, Any], environ: Mapping[str
         _agent(name, agent, spec, llm, prepared)
     if crew.get("process") == "hierarchical" and not crew.get("manager_agent"):
         crew["manager_llm"] = _llm("manager_llm", crew.get("manager_llm"), llm, prepared)
-    for key, value in (("max_rpm", spec.max_rpm), ("verbose", spec.verbose), ("cache", spec.cache)):
+    remembers = spec.memory.enabled if spec.memory else None
+    defaults = {"max_rpm": spec.max_rpm, "verbose": spec.verbose, "cache": spec.cache, "memory": remembers}
+    for key, value in defaults.items():
         if value is not None:
             crew.setdefault(key, value)
     crew.pop("stream", None)  # nobody reads the pieces: the whole answer is the result

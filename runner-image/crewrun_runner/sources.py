@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from crewrun_api.reasons import Reason
-from crewrun_runner.absent import IN_AN_IMAGE, left_out
+from crewrun_runner.absent import advice_on, left_out
 from crewrun_runner.exceptions import chain, said
 from crewrun_runner.image import APP_DIR
 from crewrun_runner.refusal import Refusal
@@ -112,7 +112,7 @@ def failed(target: Target, doing: str, error: BaseException) -> Refusal:
             missing = link.name if top == target.module.partition(".")[0] else top
             return target.refuse(f"{text}; put {missing} into the image")
     if extra := _EXTRA.search(text):  # CrewAI's advice is for a laptop
-        text += f"; the runner image leaves out {extra[0]}: {IN_AN_IMAGE}"
+        text += f"; {advice_on(extra[0])}"
     return target.refuse(text)
 
 

@@ -85,8 +85,8 @@ class Watcher:
         self._verbose = verbose
         self._operations = Operations()
 
-    def watch(self, bus: Any) -> None:
-        """From now on."""
+    def watch(self, bus: Any) -> Callable[[], None]:
+        """From now on, until what is returned is called."""
         emit = bus.emit
 
         def watched(source: Any, event: Any) -> Any:
@@ -97,7 +97,11 @@ class Watcher:
                 traceback.print_exc()
             return future
 
+        def stop() -> None:
+            bus.emit = emit
+
         bus.emit = watched
+        return stop
 
     def see(self, event: Any, raised: type[BaseException] | None) -> None:
         """One event, and the exception that is being handled where it happens."""

@@ -65,7 +65,6 @@ REFUSED = {
     ),
     "a queue": (changed(RUN, "default", "spec", "queue"), 'spec.queue: Invalid value: "object": not supported yet'),
     "a budget that is no amount": (changed(RUN, {"maxCostUSD": "a lot"}, "spec", "budget"), "spec.budget.maxCostUSD"),
-    "memory": (changed(PROFILE, {"enabled": True}, "spec", "memory"), "not supported yet"),
     "a crew that allows Python": (changed(CREW, True, "spec", "allowPython"), 'unknown field "spec.allowPython"'),
     "a run that allows Python": (changed(RUN, True, "spec", "allowPython"), 'unknown field "spec.allowPython"'),
     "a crew in a ConfigMap of a wrong name": (

@@ -1,13 +1,12 @@
 """The fixtures of the runner's tests with the real crewai; `harness` says how they work."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from crewrun_testing import ThreadedLLM
-from tests.runner.harness import ROOT, Runner
+from tests.runner.harness import Runner, runner_python
 
 
 @pytest.fixture
@@ -18,7 +17,7 @@ def llm() -> Iterator[ThreadedLLM]:
 
 @pytest.fixture
 def runner(tmp_path: Path, llm: ThreadedLLM) -> Runner:
-    python = Path(os.environ.get("CREWRUN_RUNNER_PYTHON", ROOT / ".venv-runner/bin/python"))
+    python = runner_python()
     if not python.exists():
         pytest.fail(f"the runner's environment is missing: no {python}; `make .venv-runner/.synced` makes it")
     return Runner(python, tmp_path, llm.base_url)

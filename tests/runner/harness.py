@@ -29,6 +29,13 @@ AGENTS: dict[str, Any] = {
 }
 
 
+def runner_python(extra: str = "") -> Path:
+    """The interpreter of the runner's environment, or of the one with an extra."""
+    if extra:
+        return ROOT / f".venv-runner-{extra}/bin/python"
+    return Path(os.environ.get("CREWRUN_RUNNER_PYTHON", ROOT / ".venv-runner/bin/python"))
+
+
 def task(name: str, agent: str = "writer", **fields: Any) -> dict[str, Any]:
     """A task whose prompt names it, so that a script can tell tasks apart."""
     return {

@@ -50,6 +50,8 @@ WANT_CONSTANTS = {
     "INPUTS_FILE": "inputs.json",
     "WEBHOOK_FILE": "webhook.json",
     "HOME_DIR": "/home/crewrun",
+    "MEMORY_DIR": "/var/lib/crewrun/memory",
+    "ENV_MEMORY_DIR": "CREWRUN_MEMORY_DIR",
     "REPORT_DIR": "/var/run/crewrun/report",
     "TOKEN_FILE": "token",
     "CA_FILE": "ca.crt",

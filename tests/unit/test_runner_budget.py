@@ -328,15 +328,6 @@ def test_requests_side_by_side_spend_no_more_and_all_come_to_an_end(caps: Caps, 
     assert bool(ledger.budget_exceeded) == ledger.closed == caps.any
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    ready = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        ready.wait(0.01)
-    raise AssertionError("it did not come to pass")
-
-
 USED_LITTLE = Charge("1", "m", Tokens(10, 0, 10), 0)
 USED_MUCH = Charge("1", "m", Tokens(100, 0, 900), 0)
 #: What others do while a request waits, and how it ends for that request.
@@ -396,14 +387,26 @@ def test_a_request_that_waits_is_woken(wake: Callable[[Ledger, Ticket], None], w
     assert sorted(ends) == want_ends
 
 
-def test_a_request_goes_before_others_that_wait_for_more() -> None:
-    ledger = a_ledger(Caps(tokens=1100))
-    first = ledger.reserve("1", "m", need(answer=500))
-    waits = threading.Thread(target=lambda: ledger.reserve("2", "m", need(limitable=False)), daemon=True)
-    waits.start()
-    small = ledger.reserve("3", "m", need(answer=300))
-    ledger.release(small)
-    assert waits.is_alive()
-    ledger.release(first)
-    waits.join(10)
-    assert not waits.is_alive()
+def test_a_request_that_fits_goes_before_one_that_waits_for_more() -> None:
+    ledger, asleep = a_ledger(Caps(tokens=1000)), threading.Semaphore(0)
+    one, other = (ledger.reserve("1", "m", need(0, 500)) for _ in range(2))
+    wait = ledger._freed.wait
+
+    def told_wait(timeout: float | None = None) -> bool:
+        asleep.release()
+        return wait(timeout)
+
+    ledger._freed.wait = told_wait  # type: ignore[method-assign]
+    large, small = (
+        threading.Thread(target=ledger.reserve, args=["2", "m", need(0, tokens, limitable=False)], daemon=True)
+        for tokens in (600, 400)
+    )
+    for thread in (large, small):
+        thread.start()
+        assert asleep.acquire(timeout=10)
+    ledger.release(one)
+    small.join(10)
+    assert large.is_alive() and not small.is_alive()
+    ledger.release(other)
+    large.join(10)
+    assert not large.is_alive()

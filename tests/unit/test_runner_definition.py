@@ -82,6 +82,21 @@ def test_an_image_that_has_the_package_may_use_it() -> None:
     assert refusal(crew(task={"tools": ["acme.tools:Search", "SerperDevTool"]}), None, "acme", "crewai_tools") is None
 
 
+SERVERS: list[tuple[object, str | None]] = [
+    ({"url": "http://towns.team-a.svc/mcp"}, None),
+    ("https://towns.example/mcp#population", None),
+    ({"command": "sh", "args": ["-c", "id"]}, "definition.agents.writer.mcps[0].command: runs a program"),
+    ("notion", "definition.agents.writer.mcps[0]: notion needs CrewAI's own platform"),
+    ("crewai-amp:notion#search", "needs CrewAI's own platform"),
+]
+
+
+@pytest.mark.parametrize(("server", "want"), SERVERS, ids=str)
+def test_an_mcp_server_is_an_address(server: object, want: str | None) -> None:
+    found = refusal(crew(agent={"mcps": [server]}), None, "mcp")
+    assert found is None if want is None else found is not None and want in found.message
+
+
 def test_with_no_inputs_at_all_a_template_variable_is_still_missing() -> None:
     found = refusal(crew(), {})
     assert found is not None and found.reason is Reason.INVALID_INPUTS

@@ -146,7 +146,10 @@ def test_a_missing_package_is_an_invalid_crew_with_the_way_out() -> None:
 
 def test_crewais_advice_for_a_laptop_becomes_advice_for_an_image() -> None:
     found = loading(ImportError('not available, to install: uv add "crewai[anthropic]"'))
-    assert "the runner image leaves out crewai[anthropic]: build an image FROM it" in found.message
+    assert (
+        "the runner image leaves out crewai[anthropic]: name in pod.image the runner image with the extra anthropic"
+        in found.message
+    )
 
 
 def test_every_reason_of_the_runner_has_an_exit_code_of_its_class() -> None:
