@@ -4,7 +4,7 @@ from pydantic import ConfigDict, Field
 
 from crewrun_api.model import Model
 from crewrun_api.money import MicroUSD
-from crewrun_api.outcome import Count, Usage
+from crewrun_api.outcome import MOST_COUNT, Count, Usage
 from crewrun_api.settings import Budget
 
 
@@ -19,10 +19,11 @@ class Spent(Model):
 
     @classmethod
     def of(cls, usage: Usage) -> "Spent":
+        """Never beyond what can be told, whatever a runner said."""
         return cls(
-            requests=usage.requests + usage.reserved_requests,
-            tokens=usage.total_tokens + usage.reserved_tokens,
-            cost_usd=usage.cost_usd + usage.reserved_cost_usd,
+            requests=min(usage.requests + usage.reserved_requests, MOST_COUNT),
+            tokens=min(usage.total_tokens + usage.reserved_tokens, MOST_COUNT),
+            cost_usd=min(usage.cost_usd + usage.reserved_cost_usd, MOST_COUNT),
         )
 
 

@@ -4,6 +4,7 @@ On the wire an amount is a decimal string with six places, as `0.006310`. What w
 nobody knows is counted apart, and is never 0: where nothing else was used, the cost is `unknown`.
 """
 
+import re
 from collections.abc import Callable
 from decimal import ROUND_UP, Decimal
 from typing import Annotated, Any
@@ -15,15 +16,15 @@ from crewrun_api.model import Model
 MICRO = 1_000_000
 UNKNOWN = "unknown"
 _MOST = 10**15
+_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _PATTERN = r"^(unknown|[0-9]{1,10}\.[0-9]{6})$"
 
 
 def micro_usd(amount: str) -> int:
     """A decimal amount of USD as micro-USD; what is smaller is rounded up. Raises ValueError."""
-    try:
-        return int((Decimal(amount) * MICRO).to_integral_value(ROUND_UP))
-    except (ArithmeticError, ValueError) as error:
-        raise ValueError(f"{amount!r} is not an amount of USD") from error
+    if not _AMOUNT.fullmatch(amount):  # an exponent would make a number that takes minutes to write down
+        raise ValueError(f"{amount[:40]!r} is not an amount of USD")
+    return int((Decimal(amount) * MICRO).to_integral_value(ROUND_UP))
 
 
 def usd(micro: int) -> str:

@@ -132,8 +132,9 @@ def _replaced(total: Usage, old: Usage, new: Usage) -> Usage:
     for sign, part in ((-1, old), (1, new)):
         for each in part.by_model:
             known = models.get(each.model, ModelUsage(model=each.model))
-            price = {"price_key": each.price_key, "price_date": each.price_date}
-            models[each.model] = known.model_copy(update={**_added(known, each, sign, _MODEL_COUNTS), **price})
+            price = each if each.price_key else known
+            told = {"price_key": price.price_key, "price_date": price.price_date}
+            models[each.model] = known.model_copy(update={**_added(known, each, sign, _MODEL_COUNTS), **told})
     total = total.model_copy(update=_added(total, old, -1, _COUNTS))
     return total.model_copy(
         update={

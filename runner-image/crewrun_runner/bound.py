@@ -27,9 +27,11 @@ def listed_answer(catalog: Mapping[str, Any], provider: str, model: str) -> int 
 
 
 def own_limit(llm: Any) -> int | None:
-    """The limit that somebody gave to an LLM."""
-    caps = [int(cap) for name in _CAPS if (cap := getattr(llm, name, None))]
-    return max(caps) if caps else None
+    """The limit that somebody gave to an LLM, for all its answers to one prompt together."""
+    given = (getattr(llm, name, None) for name in _CAPS)
+    caps = [int(cap) for cap in given if isinstance(cap, int | float) and cap > 0]
+    choices = getattr(llm, "n", None)
+    return max(caps) * (choices if isinstance(choices, int) and choices > 1 else 1) if caps else None
 
 
 def prompt_tokens(messages: Any, tools: Any) -> int:

@@ -58,7 +58,8 @@ class Calls:
 
     def settle(self, number: int, charge: Charge) -> None:
         """The request was answered."""
-        self._open.pop(number, None)
+        if self._open.pop(number, None) is None:
+            return
         self._charges.append(charge)
         self.spent += Amount(1, charge.tokens.total, charge.micro or 0)
 
@@ -104,7 +105,8 @@ class Calls:
 
 def _of_model(model: str, charges: Iterable[Charge]) -> ModelUsage:
     own = [charge for charge in charges if charge.model == model]
-    return ModelUsage(**_sums(own), model=model, price_key=own[-1].price_key, price_date=own[-1].price_date)
+    priced = next((charge for charge in reversed(own) if charge.price_key), own[-1])
+    return ModelUsage(**_sums(own), model=model, price_key=priced.price_key, price_date=priced.price_date)
 
 
 def _sums(charges: list[Charge]) -> dict[str, int]:

@@ -29,9 +29,9 @@ class Circuits:
 
     def order(self, models: Sequence[str], now: float) -> list[str]:
         """The models to ask, in turn; those that failed of late come last, the one that has rested longest first."""
-        closed = [model for model in models if self.open_until.get(model, 0.0) <= now]
-        resting = [model for model in models if model not in closed]
-        return closed + sorted(resting, key=lambda model: self.open_until[model])
+        until = {model: self.open_until.get(model, 0.0) for model in models}  # others change it meanwhile
+        closed = [model for model in models if until[model] <= now]
+        return closed + sorted((model for model in models if model not in closed), key=until.__getitem__)
 
     def failed(self, model: str, now: float) -> None:
         self.open_until[model] = now + OPEN_SECONDS

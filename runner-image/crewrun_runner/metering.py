@@ -62,7 +62,7 @@ class Meter:
         ticket = self._take(call, asked.prompt, answer * asked.choices, asked.limitable)
         # How long an unknown model would answer on its own account is unknown too.
         if capped and asked.limitable and (ticket.less or not (asked.answer or listed)):
-            body = exchange.limited(body, asked, ticket.answer // asked.choices)
+            body = exchange.limited(body, asked, max(1, ticket.answer // asked.choices))
         return ticket, body
 
     def whole(self, call: Call, messages: Any, tools: Any) -> Ticket:

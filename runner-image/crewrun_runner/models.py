@@ -219,10 +219,13 @@ class Models:
         return 0.0
 
     def _settle(self, call: Call, ticket: Ticket) -> None:
+        used = sum(call.noted, Tokens())
         if call.metered:  # its requests were seen after all, and are charged
             self._meter.free(ticket)
+        elif used.total:
+            self._meter.charge(call, ticket, used)
         else:
-            self._meter.charge(call, ticket, sum(call.noted, Tokens()))
+            self._meter.lost(ticket)
 
     def _task(self, call: Call) -> str | None:
         task = self._ledger.find(call.task)
@@ -267,20 +270,26 @@ def _without_own_retries(llm: Any, default: int) -> int:
 def _wrap_all(base: type) -> None:
     """Each class that has a `call` of its own, now and when it is defined later."""
     for cls in (base, *_subclasses(base)):
-        for name in ("call", "acall"):
-            _wrap(cls, name)
+        _wrap_class(cls)
     if not getattr(BaseLLM._wrap_call_method, "_crewrun", False):
-        hook = classmethod(lambda cls, name: _wrap(cls, name))
+        hook = classmethod(lambda cls, _: _wrap_class(cls))
         BaseLLM._wrap_call_method = hook
         hook.__func__._crewrun = True  # type: ignore[attr-defined]
-        BaseLLM._track_token_usage_internal = _noting(BaseLLM._track_token_usage_internal)
-        BaseLLM._handle_tool_execution = _outside(BaseLLM._handle_tool_execution)
 
 
 def _subclasses(cls: Any) -> Iterable[type]:
     for each in cls.__subclasses__():
         yield each
         yield from _subclasses(each)
+
+
+def _wrap_class(cls: type) -> None:
+    for name in ("call", "acall"):
+        _wrap(cls, name)
+    for name, wrapping in (("_track_token_usage_internal", _noting), ("_handle_tool_execution", _outside)):
+        method = cls.__dict__.get(name)
+        if method is not None and not hasattr(method, "__wrapped__"):
+            setattr(cls, name, wrapping(method))
 
 
 def _wrap(cls: type, name: str) -> None:
@@ -319,9 +328,11 @@ def _whose(llm: Any) -> Models | None:
 def _noting(track: Callable[..., None]) -> Callable[..., None]:
     @wraps(track)
     def track_token_usage(llm: Any, usage: Any) -> None:
-        if (call := current.get()) is not None and isinstance(usage, dict):
-            call.noted.append(Tokens.of(usage))
+        call = current.get()
+        known = len(call.noted) if call else 0
         track(llm, usage)
+        if call is not None and isinstance(usage, dict) and len(call.noted) == known:  # not by its base already
+            call.noted.append(Tokens.of(usage))
 
     return track_token_usage
 

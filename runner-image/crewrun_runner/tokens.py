@@ -8,13 +8,15 @@ from typing import Any
 MOST_TOKENS = 10**9
 
 # The same number has another name with OpenAI (two interfaces), Anthropic, Gemini and Bedrock.
-_PROMPT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens")
-_COMPLETION = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens")
+_PROMPT = ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_token_count", "inputTokens")
+_COMPLETION = (
+    *("completion_tokens", "output_tokens", "candidatesTokenCount", "candidates_token_count", "outputTokens"),
+)
 _CACHED = ("cached_tokens", "cached_prompt_tokens", "cachedContentTokenCount")
 _REASONING = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount")
 #: Anthropic and Bedrock do not count these in the prompt.
-_CACHED_APART = ("cache_read_input_tokens", "cacheReadInputTokens")
-_WRITTEN_APART = ("cache_creation_input_tokens", "cacheWriteInputTokens")
+_CACHED_APART = ("cache_read_input_tokens", "cacheReadInputTokens", "cacheReadInputTokenCount")
+_WRITTEN_APART = ("cache_creation_input_tokens", "cacheWriteInputTokens", "cacheWriteInputTokenCount")
 #: Gemini counts neither of these where others do.
 _PROMPT_APART = ("toolUsePromptTokenCount",)
 _COMPLETION_APART = ("thoughtsTokenCount",)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from crewrun_api.allowance import Spent
 from crewrun_api.money import micro_usd, usd
-from crewrun_api.outcome import ModelUsage, TaskRecord, Usage
+from crewrun_api.outcome import MOST_COUNT, ModelUsage, TaskRecord, Usage
 from crewrun_api.reasons import TaskState
 
 MOST = 10**15
@@ -65,8 +66,8 @@ def test_no_micro_usd_is_lost_on_the_way(micro: int) -> None:
 @settings(deadline=None)
 @given(st.decimals(0, 10**6, places=9), st.decimals(0, 10**6, places=9))
 def test_rounding_makes_an_amount_no_smaller(one: Decimal, other: Decimal) -> None:
-    assert Decimal(micro_usd(str(one))) >= one * 1_000_000 > Decimal(micro_usd(str(one))) - 1
-    assert micro_usd(str(one)) <= micro_usd(str(one + other))
+    assert Decimal(micro_usd(f"{one:f}")) >= one * 1_000_000 > Decimal(micro_usd(f"{one:f}")) - 1
+    assert micro_usd(f"{one:f}") <= micro_usd(f"{one + other:f}")
 
 
 COUNTS = st.integers(0, MOST)
@@ -156,3 +157,16 @@ def test_a_figure_of_none_is_left_out_of_a_record() -> None:
 def test_a_cost_that_nobody_can_have_is_refused(cost: object) -> None:
     with pytest.raises(ValidationError):
         Usage.model_validate({"costUSD": cost})
+
+
+@pytest.mark.parametrize(
+    "amount", ["1e999990", "1e5", "-1", "NaN", "Infinity", "1_000", "", "1" * 13, "0.0000000001", " 1"]
+)
+def test_a_number_that_is_no_decimal_is_refused_before_it_is_worked_out(amount: str) -> None:
+    with pytest.raises(ValueError, match="not an amount of USD"):
+        micro_usd(amount)
+
+
+def test_what_may_be_gone_of_a_budget_is_never_more_than_can_be_told() -> None:
+    most = Usage(requests=MOST_COUNT, reserved_requests=1, total_tokens=MOST_COUNT, reserved_tokens=MOST_COUNT)
+    assert Spent.of(most) == Spent(requests=MOST_COUNT, tokens=MOST_COUNT)
