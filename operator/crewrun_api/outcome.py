@@ -120,6 +120,7 @@ class Sighting(Model):
     tasks_succeeded: Count = Field(default=0)
     resumed_from_task: str | None = Field(default=None, description="The first task that no earlier attempt finished.")
     checkpoint_refused: str = Field(default="", description="Why a checkpoint that was there was not used.")
+    warning: str = Field(default="", max_length=1000, description="What somebody should look at while it goes on.")
 
 
 _Seen = TypeVar("_Seen", bound=Sighting)
@@ -210,7 +211,7 @@ def _without_models(record: OutcomeRecord) -> OutcomeRecord:
 def _terse(record: OutcomeRecord) -> OutcomeRecord:
     """A message of control characters is six times as long in JSON."""
     message = cut(record.message, _LEAST_MESSAGE_BYTES)
-    return _without_models(record).model_copy(update={"message": message, "checkpoint_refused": ""})
+    return _without_models(record).model_copy(update={"message": message, "checkpoint_refused": "", "warning": ""})
 
 
 def preview(text: str) -> str:

@@ -112,4 +112,4 @@ def parse_snapshot(message: str) -> Snapshot | None:
 
 def _without_models(snapshot: Snapshot) -> Snapshot:
     usage = snapshot.usage.model_copy(update={"by_model": []})
-    return without_tasks(snapshot).model_copy(update={"usage": usage, "checkpoint_refused": ""})
+    return without_tasks(snapshot).model_copy(update={"usage": usage, "checkpoint_refused": "", "warning": ""})

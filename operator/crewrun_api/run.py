@@ -215,6 +215,7 @@ class AttemptStatus(StatusModel):
     checkpoint_refused: str | None = Field(
         default=None, description="Why it began at the first task although there was a checkpoint."
     )
+    warning: str | None = Field(default=None, description="What its runner warned of: memory that is nearly used up.")
     completion_time: str | None = Field(default=None, description="When it ended.")
     outcome: Outcome | None = Field(default=None, description="How it ended; unset until then.")
     reason: Reason | None = Field(default=None, description="Why it ended so, or is to stop.")

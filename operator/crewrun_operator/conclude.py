@@ -33,7 +33,7 @@ def conclude(
     if stop is not None and (verdict.outcome is Outcome.STOPPED or verdict.reason in _OUR_DOING):
         verdict = replace(verdict, outcome=Outcome.STOPPED, reason=stop.reason, message=stop.message)
     attempt, status = _closed(state, attempt, verdict, status or state.status)
-    notices = refused_checkpoint(state, attempt)
+    notices = news_of(state, attempt)
     if verdict.outcome is Outcome.SUCCEEDED:
         return replace(_succeeded(state, status, attempt, verdict, files), notices=notices)
     if stop is not None and (stop.phase.ended or verdict.outcome is Outcome.STOPPED):
@@ -50,13 +50,16 @@ def halted(state: State, status: RunStatus, stop: StopRequest) -> Plan:
     return _ended(state, status, stop.phase, stop.reason, stop.message)
 
 
-def refused_checkpoint(state: State, attempt: AttemptStatus) -> tuple[Notice, ...]:
-    """An event, once, for a checkpoint that the attempt could not use."""
-    told = state.attempt(attempt.number)
-    if not attempt.checkpoint_refused or (told is not None and told.checkpoint_refused):
-        return ()
-    text = f"attempt {attempt.number} starts from the first task: {attempt.checkpoint_refused}"
-    return (Notice("Warning", "CheckpointRefused", text),)
+def news_of(state: State, attempt: AttemptStatus) -> tuple[Notice, ...]:
+    """An event, once, for a checkpoint that the attempt could not use, and for what its runner warns of."""
+    told = state.attempt(attempt.number) or AttemptStatus(number=attempt.number, job=attempt.job)
+    notices = []
+    if attempt.checkpoint_refused and not told.checkpoint_refused:
+        text = f"attempt {attempt.number} starts from the first task: {attempt.checkpoint_refused}"
+        notices.append(Notice("Warning", "CheckpointRefused", text))
+    if attempt.warning and not told.warning:
+        notices.append(Notice("Warning", "RunnerWarning", f"attempt {attempt.number}: {attempt.warning}"))
+    return tuple(notices)
 
 
 def _succeeded(
@@ -115,6 +118,7 @@ def _closed(
             "exit_code": verdict.exit_code,
             "resumed_from_task": (seen and seen.resumed_from_task) or attempt.resumed_from_task,
             "checkpoint_refused": (seen and seen.checkpoint_refused) or attempt.checkpoint_refused,
+            "warning": (seen and seen.warning) or attempt.warning,
         }
     )
     status = with_attempt(status, closed)

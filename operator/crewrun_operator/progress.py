@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from crewrun_api.reasons import ConditionType, Phase, Reason
 from crewrun_api.run import AttemptStatus, RunStatus
-from crewrun_operator.conclude import refused_checkpoint
+from crewrun_operator.conclude import news_of
 from crewrun_operator.diagnose import Waiting
 from crewrun_operator.finish import StopRequest, out_of_time_at, start_deadline_at
 from crewrun_operator.observed import Plan, Reported, Stop
@@ -37,7 +37,7 @@ class Ongoing:
 def show(state: State, going: Ongoing) -> Plan:
     """Stop the attempt, or show where it stands; and come back at the next deadline."""
     plan = _stop(state, going) if going.stop else _progress(state, going)
-    notices = refused_checkpoint(state, seen(going.attempt, going.pod, going.reported))
+    notices = news_of(state, seen(going.attempt, going.pod, going.reported))
     return replace(plan, notices=notices) if plan.status else plan
 
 
@@ -51,7 +51,11 @@ def seen(attempt: AttemptStatus, pod: PodView | None, reported: Reported | None)
         return attempt
     told = reported.report.snapshot
     return attempt.model_copy(
-        update={"resumed_from_task": told.resumed_from_task, "checkpoint_refused": told.checkpoint_refused or None}
+        update={
+            "resumed_from_task": told.resumed_from_task,
+            "checkpoint_refused": told.checkpoint_refused or None,
+            "warning": told.warning or attempt.warning,
+        }
     )
 
 

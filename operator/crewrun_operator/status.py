@@ -178,7 +178,7 @@ def _short_attempts(status: RunStatus) -> RunStatus:
         attempt.model_copy(
             update={
                 "message": cut(attempt.message, _SHORTEST_MESSAGE_BYTES) if attempt.message else None,
-                **dict.fromkeys(("pod", "pod_uid", "running_time", "usage")),  # the sum of usage stays
+                **dict.fromkeys(("pod", "pod_uid", "running_time", "usage", "warning")),  # the sum of usage stays
             }
         )
         for attempt in status.attempts[:-1]

@@ -82,7 +82,7 @@ def main() -> int:
     log("runner_started")
     if unknown_level:
         log("log_level_unknown", level="warning", message=unknown_level)
-    cgroup.watch(log)
+    cgroup.watch(log, progress.ledger.warn)
     progress.reporter = _reporter(progress, ending, redact, log)
     if payload is None or refusal is not None:
         ending.end(End.failed(failures.loading(refusal or Refusal(Reason.RUNNER_CRASHED, "no payload"))))

@@ -40,7 +40,12 @@ def read(root: Path = _ROOT) -> tuple[int, int] | None:
     return None
 
 
-def watch(log: Log, look: Callable[[], tuple[int, int] | None] = read, seconds: float = _EVERY_SECONDS) -> None:
+def watch(
+    log: Log,
+    warn: Callable[[str], None],
+    look: Callable[[], tuple[int, int] | None] = read,
+    seconds: float = _EVERY_SECONDS,
+) -> None:
     """Says it once. A thread that no end waits for; without a limit there is none."""
     if look() is None:
         return
@@ -50,6 +55,7 @@ def watch(log: Log, look: Callable[[], tuple[int, int] | None] = read, seconds: 
         while found := look():
             if text := high(*found):
                 log("memory_high", level="warning", message=text)
+                warn(text)
                 return
             pause.wait(seconds)
 

@@ -80,6 +80,8 @@ class Ledger:
         self.changed: Callable[[bool], None] = lambda _: None
         #: Why a checkpoint that was there was not used.
         self.checkpoint_refused = ""
+        #: What somebody should look at while the crew goes on.
+        self.warning = ""
 
     def expect(self, tasks: Iterable[Task]) -> None:
         """The crew's tasks, in their order."""
@@ -167,6 +169,11 @@ class Ledger:
         with self._freed:
             self._closed = True
             self._freed.notify_all()
+
+    def warn(self, text: str) -> None:
+        """Something that the crew survives, so far."""
+        self.warning = text
+        self.changed(True)
 
     def call_failed(self, key: str, model: str, error: str) -> None:
         """A model was asked for a task, and gave no answer that could be used."""

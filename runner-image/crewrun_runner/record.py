@@ -74,6 +74,7 @@ def seen(execution: Execution, ledger: Ledger, redact: Callable[[str], str], end
         "tasks_succeeded": sum(task.state is TaskState.SUCCEEDED for task in tasks),
         "resumed_from_task": redact(first.name) if first else None,
         "checkpoint_refused": redact(ledger.checkpoint_refused),
+        "warning": redact(ledger.warning),
     }
 
 

@@ -62,7 +62,11 @@ def post(request: Request) -> Reply:
     thread = threading.Thread(target=lambda: replies.append(_post(request)), name="post", daemon=True)
     thread.start()
     thread.join(TIMEOUT_SECONDS)
-    return replies[0] if replies else Reply(error=f"not answered within {TIMEOUT_SECONDS:g} s")
+    return replies[0] if replies else _not_answered()
+
+
+def _not_answered() -> Reply:
+    return Reply(error=f"not answered within {TIMEOUT_SECONDS:g} s")
 
 
 def _told(streams: Streams, redact: Redactor) -> WebhookRecord:
@@ -106,6 +110,8 @@ def _post(request: Request) -> Reply:
         response = connection.getresponse()
         wait = response.headers.get("Retry-After")
         return Reply(response.status, seconds_until(wait, datetime.now(UTC)) if wait else None)
+    except TimeoutError:
+        return _not_answered()
     except Exception as error:
         return Reply(error=f"{type(error).__name__}: {cause_words(error)}")
     finally:

@@ -157,7 +157,12 @@ WRONG: dict[str, tuple[Document, str]] = {
     "no-provider": ({"llm": {"model": "anthropic/claude-sonnet-4-5"}}, "anthropic"),
     "no-fallback": ({"llm": {"model": "openai/gpt-4o", "fallbackModels": ["gemini/gemini-2.5-pro"]}}, "gemini"),
     "no-tool": ({"tools": ["SerperDevTool"]}, "SerperDevTool"),
+    "no-memory": ({"memory": {"enabled": True}}, "memory.enabled: the runner image leaves out lancedb"),
 }
+
+
+def settings(wrong: Document) -> Document:
+    return {name: wrong[name] for name in ("llm", "memory") if name in wrong}
 
 
 def test_what_an_image_lacks_is_an_invalid_crew_that_names_it(own: Space, image: str) -> None:
@@ -170,7 +175,7 @@ def test_what_an_image_lacks_is_an_invalid_crew_that_names_it(own: Space, image:
             source = {"entrypoint": {"target": target, "image": image}}
         own.kube.apply(
             document("Crew", name, source),
-            document("CrewRun", name, {"crewRef": {"name": name}, "llm": wrong.get("llm", {})}),
+            document("CrewRun", name, {"crewRef": {"name": name}, **settings(wrong)}),
         )
     for name, (_, want) in WRONG.items():
         ended = own.kube.await_end(name, seconds=180)

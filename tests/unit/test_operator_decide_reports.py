@@ -144,6 +144,18 @@ def test_a_checkpoint_that_cannot_be_used_is_told_once() -> None:
     assert later.notices == ()
 
 
+def test_what_a_runner_warns_of_is_an_event_once_and_stays_at_its_attempt() -> None:
+    scene = running().report(ReportBuilder().with_(warning="it uses 480 MiB of 512"))
+    plan = scene.decide()
+    assert [(notice.reason, notice.type) for notice in plan.notices] == [("RunnerWarning", "Warning")]
+    assert plan.notices[0].message == "attempt 1: it uses 480 MiB of 512"
+    scene.settle()
+    assert scene.status.attempts[0].warning == "it uses 480 MiB of 512"
+    assert (
+        scene.later(5).report(ReportBuilder(sequence=2).with_(warning="it uses 490 MiB of 512")).decide().notices == ()
+    )
+
+
 def test_an_attempt_says_where_it_went_on() -> None:
     record = RecordBuilder().with_(
         resumed_from_task="report",
