@@ -1,7 +1,6 @@
 """Every call of an LLM passes here: tries, fallback models, and the end of a run that may not go on.
 
-The methods `call` and `acall` are wrapped on CrewAI's classes, so that an LLM that a crew's own code has made is no
-exception. CrewAI's loop around them is left out, and the SDKs' retries are switched off: tries have one owner.
+CrewAI's loop around a call is left out (`llm_classes`), and the SDKs' retries are switched off: tries have one owner.
 """
 
 import asyncio
@@ -11,17 +10,16 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import wraps
 from typing import Any, NoReturn
 
 from crewai.context import get_current_task_id
 from crewai.hooks.dispatch import HookAborted
-from crewai.llms.base_llm import BaseLLM, LLMCallBlockedError, call_stop_override
+from crewai.llms.base_llm import LLMCallBlockedError, call_stop_override
 from crewai.utilities.llm_utils import create_llm_like
 
 from crewrun_api.reasons import Reason
 from crewrun_api.settings import LLM
-from crewrun_runner import transport
+from crewrun_runner import llm_classes, transport
 from crewrun_runner.calls import Charge
 from crewrun_runner.exceptions import one_line, retry_after_seconds, status_code
 from crewrun_runner.failover import Circuits, fallbacks_of, may_fail_over, wait_before_retry
@@ -71,9 +69,7 @@ class Models:
 
     def own(self) -> None:
         """Take over the calls of every LLM."""
-        global _owner
-        _owner = self
-        _wrap_all(BaseLLM)
+        llm_classes.own(self)
         transport.install()
 
     def stand_in_for(self, llms: Iterable[Any]) -> None:
@@ -135,7 +131,7 @@ class Models:
 
     def _begin(self, llm: Any) -> _Asking:
         if id(llm) not in self._retries:
-            self._retries[id(llm)] = llm, _without_own_retries(llm, self._settings.max_retries)
+            self._retries[id(llm)] = llm, llm_classes.without_own_retries(llm, self._settings.max_retries)
         return _Asking(llm, self._circuits.order(self._left(llm), time.monotonic()))
 
     def _left(self, llm: Any) -> list[str]:
@@ -154,7 +150,7 @@ class Models:
         key = (id(llm), model)
         if key not in self._stand_ins:
             made = create_llm_like(model, llm)
-            _without_own_retries(made, 0)
+            llm_classes.without_own_retries(made, 0)
             self._stand_ins[key] = llm, made
         return self._stand_ins[key][1]
 
@@ -240,10 +236,6 @@ class Models:
         raise HookAborted(STOPPED, source="crewrun") from error
 
 
-#: Whose turn it is: one attempt in this process.
-_owner: Models | None = None
-
-
 class _made(ExitStack):
     """While a call is made: its requests are its own, and a stand-in stops where the declared model would."""
 
@@ -253,99 +245,3 @@ class _made(ExitStack):
         self.callback(current.reset, token)
         if call.llm is not declared:
             self.enter_context(call_stop_override(call.llm, list(declared.stop_sequences)))
-
-
-def _without_own_retries(llm: Any, default: int) -> int:
-    """The number of retries that somebody gave to an LLM; from now on its SDK makes none."""
-    given = getattr(llm, "max_retries", None)
-    for name in ("_client", "_async_client"):
-        client = getattr(llm, name, None)
-        if client is not None and isinstance(getattr(client, "max_retries", None), int):
-            client.max_retries = 0
-    if isinstance(given, int):
-        llm.max_retries = 0  # for a client that is made later
-    return given if isinstance(given, int) else default
-
-
-def _wrap_all(base: type) -> None:
-    """Each class that has a `call` of its own, now and when it is defined later."""
-    for cls in (base, *_subclasses(base)):
-        _wrap_class(cls)
-    if not getattr(BaseLLM._wrap_call_method, "_crewrun", False):
-        hook = classmethod(lambda cls, _: _wrap_class(cls))
-        BaseLLM._wrap_call_method = hook
-        hook.__func__._crewrun = True  # type: ignore[attr-defined]
-
-
-def _subclasses(cls: Any) -> Iterable[type]:
-    for each in cls.__subclasses__():
-        yield each
-        yield from _subclasses(each)
-
-
-def _wrap_class(cls: type) -> None:
-    for name in ("call", "acall"):
-        _wrap(cls, name)
-    for name, wrapping in (("_track_token_usage_internal", _noting), ("_handle_tool_execution", _outside)):
-        method = cls.__dict__.get(name)
-        if method is not None and not hasattr(method, "__wrapped__"):
-            setattr(cls, name, wrapping(method))
-
-
-def _wrap(cls: type, name: str) -> None:
-    method = cls.__dict__.get(name)
-    if method is None or getattr(method, "_crewrun", False):
-        return
-    while hasattr(method, "_crewai_rate_limit_wrapped"):
-        method = method.__wrapped__
-
-    if name == "call":
-
-        @wraps(method)
-        def call(llm: Any, *args: Any, **kwargs: Any) -> Any:
-            owner = _whose(llm)
-            return owner.call(llm, method, args, kwargs) if owner else method(llm, *args, **kwargs)
-
-        wrapped: Any = call
-    else:
-
-        @wraps(method)
-        async def acall(llm: Any, *args: Any, **kwargs: Any) -> Any:
-            owner = _whose(llm)
-            return await (owner.acall(llm, method, args, kwargs) if owner else method(llm, *args, **kwargs))
-
-        wrapped = acall
-    wrapped._crewrun = True
-    setattr(cls, name, wrapped)
-
-
-def _whose(llm: Any) -> Models | None:
-    """None inside a call of this very LLM: a class that calls its base's method is asked once."""
-    inside = current.get()
-    return None if inside is not None and inside.llm is llm else _owner
-
-
-def _noting(track: Callable[..., None]) -> Callable[..., None]:
-    @wraps(track)
-    def track_token_usage(llm: Any, usage: Any) -> None:
-        call = current.get()
-        known = len(call.noted) if call else 0
-        track(llm, usage)
-        if call is not None and isinstance(usage, dict) and len(call.noted) == known:  # not by its base already
-            call.noted.append(Tokens.of(usage))
-
-    return track_token_usage
-
-
-def _outside(handle: Callable[..., Any]) -> Callable[..., Any]:
-    """A tool that a call carries out itself is not the call: what it asks of the network is its own."""
-
-    @wraps(handle)
-    def handle_tool_execution(*args: Any, **kwargs: Any) -> Any:
-        token = current.set(None)
-        try:
-            return handle(*args, **kwargs)
-        finally:
-            current.reset(token)
-
-    return handle_tool_execution

@@ -234,3 +234,40 @@ def assert_within(budget: dict[str, Any], llm: ThreadedLLM) -> None:
     assert totals.succeeded_calls <= budget.get("maxRequests", 10**9)
     assert totals.total_tokens <= budget.get("maxTokens", 10**9)
     assert sum(billed(llm).values()) <= Decimal(budget.get("maxCostUSD", "1000")) * 1_000_000
+
+
+#: A user's own code that asks models without blocking, side by side, and one that tells nobody what it used.
+CODE = """
+import asyncio
+from crewai import LLM, BaseLLM
+from crewai.flow import Flow, start
+
+class Silent(BaseLLM):
+    def call(self, messages, *args, **kwargs):
+        return "said"
+
+class Asks(Flow):
+    @start()
+    async def ask(self):
+        llm = LLM(model="openai/gpt-4o", max_retries=1)
+        answers = await asyncio.gather(*(llm.acall(f"Question {number}") for number in range(3)))
+        return " ".join([*answers, Silent(model="own/silent").call("Question 4")])
+"""
+
+
+def test_calls_that_a_crews_own_code_makes_without_blocking_are_counted_and_have_a_fallback(
+    runner: Runner, llm: ThreadedLLM, tmp_path: Path
+) -> None:
+    llm.set_script({"rules": [{**BROKEN, "replies": [{"fault": {"status": 503}, "delaySeconds": 0.3}]}]})
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "mine.py").write_text(CODE)
+    env = {"CREWRUN_APP_DIR": str(code), **allowance(maxTokens=60_000)}
+    finished = runner.run(None, entrypoint="mine:Asks", llm=FALLBACK, env=env)
+    assert finished.end.outcome is Outcome.SUCCEEDED, finished.stderr
+    asked = [entry.model for entry in llm.ledger.entries]
+    assert sorted(asked) == ["gpt-4o"] * 6 + ["gpt-4o-mini"] * 3, "each is tried once more, and then goes elsewhere"
+    usage = finished.end.usage
+    assert (usage.requests, usage.total_tokens) == (3, llm.ledger.totals.total_tokens)
+    assert usage.cost_usd == sum(billed(llm).values())
+    assert (usage.incomplete, usage.reserved_requests) == (True, 1), "nobody knows what the fourth used"
