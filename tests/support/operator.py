@@ -81,7 +81,7 @@ class Operator:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} "))
 
     def _said(self, event: str, field: str) -> str | None:
-        for line in self.log.read_text().splitlines():
+        for line in self.log.read_text().strip().split("\n"):  # manifests carry other separators of lines
             if f'"event": "{event}"' in line:
                 return str(json.loads(line)[field])
         return None
