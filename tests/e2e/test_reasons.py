@@ -117,3 +117,41 @@ def test_a_runner_that_gives_way_to_a_pod_of_higher_priority_was_preempted(own: 
     ended = own.kube.await_end("r", seconds=120)
     assert [attempt["reason"] for attempt in ended["status"]["attempts"]] == ["Preempted", "Completed"]
     assert phase(ended) == "Succeeded"
+
+
+_FILLER = """
+import time
+from crewai.tools import BaseTool
+from crewrun_runner.cgroup import read
+
+
+class Filler(BaseTool):
+    name: str = "filler"
+    description: str = "Fills the memory nearly, for a while."
+
+    def _run(self) -> str:
+        used, most = read()
+        hoard = b"x" * (most * 94 // 100 - used)
+        time.sleep(6)  # the runner looks every two seconds
+        return f"{len(hoard)} bytes"
+"""
+
+
+def test_a_runner_that_is_near_its_memory_limit_says_so_by_an_event(own: Space) -> None:
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "filler"}, "data": {"filler.py": _FILLER}}
+    pod = {
+        "resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": "320Mi"}},
+        "volumes": [{"name": "filler", "configMap": {"name": "filler"}}],
+        "volumeMounts": [{"name": "filler", "mountPath": "/app"}],
+    }
+    own.llm.play({"replies": [{"toolCalls": [{"name": "filler"}], "repeat": 1}, {"text": "It fits."}]})
+    plain = crew("plain")
+    plain["spec"]["definition"]["tasks"][0]["tools"] = ["filler:Filler"]
+    own.kube.apply(config, plain, run("r", "plain", pod=pod))
+    ended = own.kube.await_end("r")
+    (attempt,) = ended["status"]["attempts"]
+    assert phase(ended) == "Succeeded", attempt
+    assert "of its limit of 320 MiB" in attempt["warning"]
+    told = {event["reason"]: event["message"] for event in own.kube.items("events")}
+    assert told["RunnerWarning"] == f"attempt 1: {attempt['warning']}"
+    print(told["RunnerWarning"])
