@@ -2,7 +2,8 @@
 
 The runner writes it as JSON to the container's termination message; the operator believes it only when
 run, attempt and Pod are its own. kubelet keeps the last 4,096 bytes of that message, so the record is
-encoded into at most 4,000: first the output is cut, then the previews, the tasks and the models go.
+encoded into at most 4,000: previews go for an output that fits without them; else the output is cut, and then the
+previews, the tasks and the models go.
 """
 
 import hashlib
@@ -165,6 +166,9 @@ def parse(message: str) -> OutcomeRecord | None:
 def encode(record: OutcomeRecord) -> bytes:
     """The record as JSON of at most `RECORD_LIMIT_BYTES`; an output that had to be cut says so."""
     record = record.model_copy(update={"message": cut(record.message, _MESSAGE_LIMIT_BYTES)})
+    whole = _serialise(without_previews(record))  # a preview is not worth the end of an output
+    if record.output is not None and len(whole) <= RECORD_LIMIT_BYTES < len(_serialise(record)):
+        return whole
     for lean in (record, without_previews(record), without_tasks(record), _without_models(record), _terse(record)):
         if data := _with_fitting_output(lean):
             return data

@@ -86,6 +86,15 @@ def test_an_output_that_fits_is_whole() -> None:
     assert parse(encode(record).decode()) == record
 
 
+def test_a_preview_goes_before_the_end_of_an_output_that_fits_without_it() -> None:
+    tasks = [TaskRecord(name="t1", state=TaskState.SUCCEEDED, preview="x" * 80)]
+    base = RecordBuilder().with_(tasks=tasks, output=OutputRecord.of("")).build()
+    room = RECORD_LIMIT_BYTES - len(encode(base)) + len('"preview":""') + 60
+    read = parse(encode(base.model_copy(update={"output": OutputRecord.of("y" * room)})).decode())
+    assert read and read.output and not read.output.truncated
+    assert [task.preview for task in read.tasks] == [""]
+
+
 def test_the_output_goes_first_then_previews_then_tasks_then_models() -> None:
     tasks = [TaskRecord(name=f"task-{n}", state=TaskState.SUCCEEDED, preview="x" * 80) for n in range(50)]
     models = [ModelUsage(model=f"provider/model-{n}", requests=1) for n in range(20)]
