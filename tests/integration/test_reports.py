@@ -105,6 +105,8 @@ def test_what_is_not_the_pods_own_report_is_refused_and_leaves_nothing(
     space: Kube, operator: Operator, runner: StandIn, abuse: Any, want_status: int
 ) -> None:
     space.await_phase("r", "Running")
+    # The Job's controller counts its ready Pods a moment later: that is no trace of what follows.
+    space.kubectl("wait", "jobs", "--all", "--for=jsonpath={.status.ready}=1", "--timeout=30s")
     errors, before = operator.metric("crewrun_reconcile_errors_total"), everything(space)
     answered = abuse(runner)
     assert answered.status == want_status, answered
