@@ -10,7 +10,7 @@ from typing import Any
 #: The longest answer of a model that nobody knows: CrewAI's own guess for such a model's whole window.
 UNKNOWN_ANSWER = 8192
 #: What a chat format adds to a message or a tool: its role, and where it begins and ends.
-_FRAME_TOKENS = 64
+FRAME_TOKENS = 64
 #: Each provider of CrewAI has its own name for it.
 _CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
@@ -37,7 +37,7 @@ def own_limit(llm: Any) -> int | None:
 def prompt_tokens(messages: Any, tools: Any) -> int:
     """The bytes of a prompt bound its tokens."""
     parts = [*_listed(messages), *_listed(tools)]
-    return sum(_size(part) + _FRAME_TOKENS for part in parts)
+    return sum(_size(part) + FRAME_TOKENS for part in parts)
 
 
 def _listed(value: Any) -> Iterable[Any]:

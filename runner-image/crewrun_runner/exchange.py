@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from crewrun_runner.bound import FRAME_TOKENS
 from crewrun_runner.tokens import MOST_TOKENS, Tokens
 
-#: What a provider's chat format adds to a message or a tool: its role, and where it begins and ends.
-_FRAME_TOKENS = 64
 #: What a provider adds to the prompt of a request with tools, to explain them to the model.
 _TOOLS_TOKENS = 1024
 #: An image by its address is a few bytes here, and tokens there.
@@ -138,7 +137,7 @@ def _is_cut(part: Mapping[str, Any]) -> bool:
 def _extra(document: Mapping[str, Any], body: bytes) -> int:
     pieces = sum(len(_list(document.get(name))) for name in (*_PROMPTS, "tools"))
     images = sum(body.count(mark) for mark in _IMAGES)
-    return pieces * _FRAME_TOKENS + (_TOOLS_TOKENS if document.get("tools") else 0) + images * _IMAGE_TOKENS
+    return pieces * FRAME_TOKENS + (_TOOLS_TOKENS if document.get("tools") else 0) + images * _IMAGE_TOKENS
 
 
 def _events(body: bytes) -> Iterator[Any]:

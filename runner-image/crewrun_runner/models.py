@@ -55,7 +55,7 @@ class _Asking:
 class Models:
     """The models of one attempt. `named` gives a model's name as the definition or profile has it."""
 
-    def __init__(self, settings: LLM, named: Callable[[str], str], ledger: Ledger, meter: Meter, log: Log) -> None:
+    def __init__(self, settings: LLM, named: Callable[..., str], ledger: Ledger, meter: Meter, log: Log) -> None:
         self._settings = settings
         self._named = named
         self._ledger = ledger
@@ -137,13 +137,14 @@ class Models:
     def _left(self, llm: Any) -> list[str]:
         model = self._name(llm)
         primary = self._settings.model and self._named(self._settings.model)
+        if primary and "/" not in primary:  # CrewAI knows whose it is
+            primary = f"{model.partition('/')[0]}/{primary}"
         return [model, *fallbacks_of(model, primary, self._settings.fallback_models)]
 
     def _name(self, llm: Any) -> str:
         """The model of an LLM, provider first."""
         model, provider = str(llm.model), str(getattr(llm, "provider", "") or "")
-        named = self._named(f"{provider}/{model}")
-        named = named if self._named(model) == model else self._named(model)
+        named = self._named(model, provider)
         return named if "/" in named or not provider else f"{provider}/{named}"
 
     def _stand_in(self, llm: Any, model: str) -> Any:

@@ -43,9 +43,11 @@ class Prepared:
     def verbose(self) -> bool:
         return bool((self.definition or {}).get("verbose", self.spec.verbose))
 
-    def named(self, model: str) -> str:
-        """The spelling of the definition or profile for a model that an event names without its provider."""
-        return self.models.get(model, model)
+    def named(self, model: str, provider: str = "") -> str:
+        """The spelling of the definition or profile for a model that is named without its provider. Two providers may
+        serve a model of the same name."""
+        full = f"{provider}/{model}"
+        return full if full in self.models else self.models.get(model, model)
 
     def learn(self, model: str) -> None:
         """How a model is spelled."""

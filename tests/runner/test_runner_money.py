@@ -95,6 +95,13 @@ def test_when_every_model_is_down_the_attempt_fails_as_unavailable(runner: Runne
     assert [entry.model for entry in llm.ledger.entries] == ["gpt-4o", "gpt-4o-mini"]
 
 
+def test_a_model_that_is_named_without_its_provider_has_its_fallback_too(runner: Runner, llm: ThreadedLLM) -> None:
+    llm.set_script({"rules": [BROKEN]})
+    finished = runner.run(crew(), llm={"model": "gpt-4o", "fallbackModels": ["gpt-4o-mini"]})
+    assert finished.end.outcome is Outcome.SUCCEEDED, finished.end.message
+    assert [entry.model for entry in llm.ledger.entries] == ["gpt-4o", "gpt-4o-mini"]
+
+
 def test_an_agent_with_a_model_of_its_own_has_no_fallback(runner: Runner, llm: ThreadedLLM) -> None:
     llm.set_script({"rules": [{"match": {"model": "gpt-4.1"}, "replies": [{"fault": {"status": 500}}]}]})
     agents = {"writer": {**crew()["agents"]["writer"], "llm": "openai/gpt-4.1"}}

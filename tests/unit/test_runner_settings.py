@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from crewrun_api.resolved import ResolvedRun
+from crewrun_api.settings import LLM
 from crewrun_runner.refusal import Refusal
 from crewrun_runner.settings import Prepared, apply
 
@@ -104,3 +105,12 @@ def test_the_given_definition_is_not_changed() -> None:
     spec = ResolvedRun.model_validate({"crew": "c", "definition": {"agents": {"a": {"role": "A"}}}, "llm": FULL})
     apply(spec, spec.definition, {})
     assert spec.definition == {"agents": {"a": {"role": "A"}}}
+
+
+def test_models_of_one_name_are_told_apart_by_their_providers() -> None:
+    prepared = Prepared(ResolvedRun(crew="c"), LLM())
+    for model in ("openai/gpt-4o", "azure/gpt-4o", "google/gemini-2"):
+        prepared.learn(model)
+    assert prepared.named("gpt-4o", "azure") == "azure/gpt-4o"
+    assert prepared.named("gpt-4o", "openai") == prepared.named("gpt-4o") == "openai/gpt-4o"
+    assert prepared.named("gemini-2", "gemini") == "google/gemini-2", "CrewAI's word for it is another one"
