@@ -126,6 +126,7 @@ class AcceptedReason(StrEnum):
     INVALID_CREW = "InvalidCrew"  # the definition would not load
     INVALID_INPUTS = "InvalidInputs"  # inputs do not match the schema or miss a template variable
     TOO_LARGE = "TooLarge"  # definition and inputs are over the limit of a Pod's annotations
+    FORBIDDEN = "Forbidden"  # the policy of this operator does not allow what the run, its Crew or its profile asks
     NOT_SUPPORTED = "NotSupported"  # a field that this version does not carry out yet
 
 

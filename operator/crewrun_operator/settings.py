@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from crewrun_api.policy import Policy
+
 
 class OperatorSettings(BaseSettings):
     """The weakest layer of every run, and how the operator itself works."""
@@ -15,6 +17,7 @@ class OperatorSettings(BaseSettings):
     runner_image: str = Field(description="Runner image of every run whose crew and profile name none.")
     runner_image_pull_policy: str = Field(default="IfNotPresent", description="Its pull policy.")
     namespaces: list[str] = Field(default_factory=list, description="Namespaces to watch. Empty: all.")
+    policy: Policy = Field(default=Policy(), description="What runs may ask for, as JSON.")
     workers: int = Field(default=16, ge=1, le=256, description="Runs that are worked at the same time.")
     resync_seconds: float = Field(default=300, gt=0, description="How often everything is listed and decided again.")
     http_host: str = Field(default="0.0.0.0", description="Where probes and metrics are served.")

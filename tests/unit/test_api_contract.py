@@ -85,7 +85,7 @@ WANT_WORDS: dict[type[Enum], str] = {
     WebhookOutcome: "Pending Delivered Failed",
     WebhookEvent: "RunSucceeded RunFailed",
     AcceptedReason: "Valid CrewNotFound ProfileNotFound InvalidSpec InvalidCrew InvalidInputs TooLarge"
-    " NotSupported ConfigMapNotFound",
+    " NotSupported ConfigMapNotFound Forbidden",
     Reason: "Completed LLMRateLimited LLMUnavailable LLMTimeout LLMAuthentication LLMPermission LLMBadRequest "
     "LLMContextExceeded TaskFailed GuardrailFailed ToolFailed InvalidCrew InvalidInputs InputRequired CrewChanged "
     "BudgetExceeded OutOfMemory Evicted Preempted NodeLost PodDeleted JobDeleted ImageUnavailable Unschedulable "
