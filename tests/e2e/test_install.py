@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.e2e.conftest import SYSTEM_NAMESPACE, Space
-from tests.support.kube import Kube, crew, run
+from tests.support.kube import Kube, crew, phase, run
 
 OPERATOR = f"--as=system:serviceaccount:{SYSTEM_NAMESPACE}:crewrun"
 SERVICE = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/services/crewrun:http/proxy"
@@ -60,3 +60,23 @@ def test_a_runner_pod_is_restricted_and_has_no_api_token(own: Space) -> None:
     assert tokens == ["crewrun.dev"], "one token, which opens nothing but the operator's endpoint"
     assert (security["readOnlyRootFilesystem"], security["capabilities"]["drop"]) == (True, ["ALL"])
     assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+
+
+def test_a_runner_runs_under_the_runtime_class_of_its_profile(own: Space) -> None:
+    """gVisor or Kata on a cluster that has them; the node of these tests has runc under another name."""
+    name = f"{own.kube.namespace}-sandbox"
+    own.kube.apply(
+        {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": "runc"}
+    )
+    try:
+        own.llm.play({"replies": [{"text": "Done."}]})
+        own.kube.kubectl("patch", "crewprofile", "default", "--type=merge", "-p", sandboxed(name))
+        own.kube.apply(crew("plain"), run("r", "plain"))
+        assert phase(own.kube.await_end("r")) == "Succeeded"
+        assert [pod["spec"].get("runtimeClassName") for pod in own.kube.items("pods")] == [name]
+    finally:
+        own.kube.kubectl("delete", "runtimeclass", name)
+
+
+def sandboxed(runtime_class: str) -> str:
+    return json.dumps({"spec": {"pod": {"runtimeClassName": runtime_class}}})
