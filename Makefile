@@ -76,10 +76,12 @@ demo-down: .venv/.synced ## Remove the cluster and all that the demo made
 ##@ Generated files
 generate: .venv/.synced ## Write CRDs and the field reference from the models
 	@$(PY) -m crewrun_api.generate
+	@$(PY) -m charts.generate
 
 verify: .venv/.synced ## Fail when a generated file is not what the models say, or the chart does not lint
 	@echo "== verify"
 	@$(PY) -m crewrun_api.generate --check
+	@$(PY) -m charts.generate --check
 	@$$($(DEVCLUSTER) tool helm) lint --strict --quiet charts/crewrun
 
 lock: .venv/.synced ## Lock every requirement with its hashes
