@@ -78,10 +78,11 @@ generate: .venv/.synced ## Write CRDs and the field reference from the models
 	@$(PY) -m crewrun_api.generate
 	@$(PY) -m charts.generate
 
-verify: .venv/.synced ## Fail when a generated file is not what the models say, or the chart does not lint
+verify: .venv/.synced ## Fail when a generated file is not what the models say, the chart does not lint, or a CRD takes less
 	@echo "== verify"
 	@$(PY) -m crewrun_api.generate --check
 	@$(PY) -m charts.generate --check
+	@$(PY) -m devcluster.compatibility
 	@$$($(DEVCLUSTER) tool helm) lint --strict --quiet charts/crewrun
 
 lock: .venv/.synced ## Lock every requirement with its hashes

@@ -83,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     cluster_command("down", "remove the cluster and everything that up made")
     cluster_command("status", "print each component; exit code 1 when the cluster is not up")
     cluster_command("kubeconfig", "print the path of the cluster's kubeconfig")
+    cluster_command("audit-log", "print the path of the API server's audit log")
     load = cluster_command("load", "make images from archives runnable in the cluster")
     load.add_argument("archives", nargs="+", type=Path, metavar="IMAGE_TAR")
     tool = commands.add_parser("tool", help="print the path of a pinned tool, building it if missing")
@@ -156,6 +157,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"cluster {layout.name!r} is down")
     elif arguments.command == "kubeconfig":
         print(provider.kubeconfig())
+    elif arguments.command == "audit-log":
+        print(provider.audit_log())
     elif arguments.command == "load":
         provider.load(arguments.archives)
     elif arguments.command == "status":

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from devcluster import audit
 from devcluster.paths import Layout
 
 SERVICE_NETWORK = "10.96.0.0/16"
@@ -122,6 +123,7 @@ def kube_apiserver(plan: Plan) -> list[str]:
         "service-account-jwks-uri": f"{ISSUER}/openid/v1/jwks",
         "service-account-signing-key-file": plan.key("service-account"),
         "service-account-key-file": plan.cert("service-account"),
+        **audit.flags(Path(plan.config(audit.POLICY_FILE)), plan.layout.audit_log),
     }
     for pair in plan.apiserver_args:
         values.pop(pair.partition("=")[0], None)

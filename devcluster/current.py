@@ -85,6 +85,12 @@ class Current:
             )
         return self.layout.kubeconfig
 
+    def audit_log(self) -> Path:
+        raise DevClusterError(
+            "the audit log of a cluster of yours is where its administrator keeps it.",
+            hint="CLUSTER=native or CLUSTER=kind makes a cluster with one",
+        )
+
     def _answers(self) -> bool:
         """By kubectl: a context of the person's may log in in ways that only kubectl knows."""
         return (

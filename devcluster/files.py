@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from devcluster import documents
+from devcluster import audit, documents
 from devcluster.components import SERVICE_ADDRESS, Plan
 from devcluster.kubeconfig import kubeconfig
 from devcluster.pki import Authority, identities, service_account_keys
@@ -49,6 +49,8 @@ def write_pki(plan: Plan) -> None:
 
 def write_configs(plan: Plan) -> None:
     write(Path(plan.config("scheduler.yaml")), documents.scheduler(plan))
+    write(Path(plan.config(audit.POLICY_FILE)), audit.policy())
+    plan.layout.audit_log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not plan.node:
         return
     resolv = documents.resolv_conf(_read(Path("/etc/resolv.conf")))

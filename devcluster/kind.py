@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from devcluster import audit
 from devcluster.api import Api
 from devcluster.cleanup import remove_files
 from devcluster.errors import DevClusterError
@@ -27,13 +28,16 @@ CONFIG = PACKAGE / "kind.yaml"
 WAIT = "180s"
 
 
-def cluster_config(base: Mapping[str, Any], options: UpOptions) -> dict[str, Any]:
-    """Our file, with what the command line adds for the API server. Pure."""
+def cluster_config(base: Mapping[str, Any], options: UpOptions, audit_policy: Path) -> dict[str, Any]:
+    """Our file, with an audit log and what the command line adds for the API server. Pure."""
     config = copy.deepcopy(dict(base))
-    if options.apiserver_args:
-        pairs = [pair.partition("=") for pair in options.apiserver_args]
-        patch = {"kind": "ClusterConfiguration", "apiServer": {"extraArgs": {key: value for key, _, value in pairs}}}
-        config["kubeadmConfigPatches"] = [yaml.safe_dump(patch, sort_keys=False)]
+    given = {key: value for key, _, value in (pair.partition("=") for pair in options.apiserver_args)}
+    server = {"extraArgs": {**audit.kind_flags(), **given}, "extraVolumes": audit.kind_volumes()}
+    patch = {"kind": "ClusterConfiguration", "apiServer": server}
+    config["kubeadmConfigPatches"] = [yaml.safe_dump(patch, sort_keys=False)]
+    for node in config["nodes"]:
+        if node["role"] == "control-plane":
+            node["extraMounts"] = [*node.get("extraMounts", []), audit.kind_mount(audit_policy)]
     return config
 
 
@@ -92,7 +96,9 @@ class Kind:
                 self._delete(kind)
             record = Record(self.name, options.size, settings=settings)
             record.save(layout)
-            write(layout.config / "kind.yaml", cluster_config(yaml.safe_load(CONFIG.read_text()), options))
+            policy = layout.config / audit.POLICY_FILE
+            write(policy, audit.policy())
+            write(layout.config / "kind.yaml", cluster_config(yaml.safe_load(CONFIG.read_text()), options, policy))
             run_long(
                 create_command(kind, layout),
                 what=f"making the kind cluster {layout.name}",
@@ -137,6 +143,15 @@ class Kind:
         if not self.layout.kubeconfig.exists():
             raise DevClusterError(f"cluster {self.layout.name!r} is not up.", hint="python -m devcluster up")
         return self.layout.kubeconfig
+
+    def audit_log(self) -> Path:
+        """A copy: in the node it is root's."""
+        self.kubeconfig()
+        folder = self.layout.audit_log.parent
+        folder.mkdir(mode=0o700, exist_ok=True)
+        source = f"{self.layout.name}-control-plane:{audit.KIND_LOGS}/."
+        run_quick(["docker", "cp", "--quiet", source, str(folder)], what="copying the audit log out of kind's node")
+        return self.layout.audit_log
 
     def _exists(self, kind: Path) -> bool:
         return self.layout.name in run_quick([str(kind), "get", "clusters"], what="kind get clusters").stdout.split()

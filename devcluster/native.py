@@ -150,6 +150,10 @@ class Native:
             )
         return self.layout.kubeconfig
 
+    def audit_log(self) -> Path:
+        self.kubeconfig()
+        return self.layout.audit_log
+
 
 def check(options: UpOptions) -> None:
     """Refuse what cannot work before anything is made."""

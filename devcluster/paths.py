@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from devcluster import audit
+
 PACKAGE = Path(__file__).resolve().parent
 GO_MODULE = PACKAGE / "go"
 STATE_FILE = "state.json"
@@ -72,6 +74,11 @@ class Layout:
         return self.state / "kubelet"
 
     @property
+    def audit_log(self) -> Path:
+        """The newest part; older ones lie beside it."""
+        return self.state / "audit" / audit.LOG_FILE
+
+    @property
     def pod_logs(self) -> Path:
         return self.state / "pod-logs"
 
@@ -108,6 +115,7 @@ class Layout:
             self.etcd,
             self.kubelet,
             self.pod_logs,
+            self.audit_log.parent,
             self.containerd,
             self.state / "cni",
         )

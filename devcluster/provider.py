@@ -59,6 +59,9 @@ class Provider(Protocol):
     def kubeconfig(self) -> Path:
         """The file that reaches the cluster as its administrator."""
 
+    def audit_log(self) -> Path:
+        """What the API server wrote down of service accounts' requests; older parts lie beside it."""
+
 
 def choose(candidates: Sequence[Provider], size: Size, env: Mapping[str, str]) -> Provider:
     """The provider that CLUSTER names, else the first that can.

@@ -37,6 +37,11 @@ _KEYS_SECONDS, _FETCH_AGAIN_SECONDS = 3600.0, 10.0
 _REVIEWED_SECONDS, _REFUSED_SECONDS = 60.0, 5.0
 _REVIEWS_PER_SECOND = 20
 _KNOWN, _REFUSED = 10_000, 1_000
+#: An operator that is bound to some namespaces has no such right, which is the whole cluster's.
+_NO_RIGHT = (
+    "this operator may not create TokenReviews, so it needs the API server's keys: bind the ClusterRole "
+    "system:service-account-issuer-discovery to the group system:serviceaccounts, as it is by default"
+)
 _USER_PREFIX = "system:serviceaccount:"
 _EXTRA_PREFIX = "authentication.kubernetes.io/"
 #: What the API server signs with, by the type of its key. That a token's header names another algorithm, or none,
@@ -261,7 +266,7 @@ class TokenChecker:
         except Exception as error:
             # The answer of an API server may quote what it was sent, and is kept to itself.
             cause = str(error.code) if isinstance(error, ApiError) else type(error).__name__
-            log.warning("a TokenReview failed", cause=cause)
+            log.warning("a TokenReview failed", cause=cause, **({"hint": _NO_RIGHT} if cause == "403" else {}))
             raise Undecided(f"the API server did not check the token ({cause})") from None
         if isinstance(result, str):
             self._bad[_digest(token)] = (result, self._tick() + _REFUSED_SECONDS)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +20,10 @@ from typing import Any
 import pytest
 
 from devcluster.api import Api
+from devcluster.paths import Layout
 from devcluster.processes import marked
 from devcluster.record import Record
+from tests.support.audit import Request, Right, log_lines, requests
 
 ROOT = Path(__file__).parents[2]
 LISTENING = "0A"
@@ -294,3 +300,21 @@ def test_a_record_says_which_provider_made_a_cluster(pair: tuple[Cluster, Cluste
 
     assert (data["provider"], data["size"], data["ready"]) == ("native", "control-plane", True)
     assert set(data) == set(Record("", "").__dict__)
+
+
+def test_what_a_service_account_asks_stands_in_the_audit_log(pair: tuple[Cluster, Cluster]) -> None:
+    first, _ = pair
+    account = "/api/v1/namespaces/default/serviceaccounts/default/token"
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = json.loads(first.api.request("POST", account, body)[1])["status"]["token"]
+    log = Path(first.run("audit-log").stdout.strip())
+
+    context = ssl.create_default_context(cafile=str(first.state / "pki/ca.crt"))
+    for path in ("/api/v1/namespaces/kube-public/configmaps/c", "/version"):
+        port = Record.load(Layout(first.name, first.state)).process("kube-apiserver").ports[0]  # type: ignore[union-attr]
+        asked = urllib.request.Request(f"https://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {token}"})
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(asked, context=context, timeout=10)
+
+    found = until(lambda: [*requests(log_lines(log), "default:default")])
+    assert found == [Request(Right("", "configmaps", "get"), "", "kube-public")]

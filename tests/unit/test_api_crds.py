@@ -225,13 +225,13 @@ def test_the_check_fails_on_a_changed_file_and_writes_nothing(
     assert changed.read_text() == before
 
 
-@pytest.mark.parametrize("folder", ["crds", "charts/crewrun/crds"])
+@pytest.mark.parametrize("folder", ["crds", "charts/crewrun/files/crds"])
 def test_the_check_fails_on_a_file_that_nothing_generates(tree: Path, folder: str) -> None:
     (tree / folder / "old.yaml").write_text("kind: CustomResourceDefinition\n")
     assert generate.differences(tree) == [f"{folder}/old.yaml: is not generated from any model"]
 
 
-@pytest.mark.parametrize("gone", [f"charts/crewrun/crds/{FILES[0]}", "docs/api.md"])
+@pytest.mark.parametrize("gone", [f"charts/crewrun/files/crds/{FILES[0]}", "docs/api.md"])
 def test_the_check_fails_on_a_missing_file(tree: Path, gone: str) -> None:
     (tree / gone).unlink()
     assert generate.differences(tree) == [f"{gone}: differs"]

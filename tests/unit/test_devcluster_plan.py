@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from devcluster import components, documents
+from devcluster import audit, components, documents
 from devcluster.components import PORTS, Plan
 from devcluster.kubeconfig import kubeconfig
 from devcluster.paths import Layout, cache_dir, default_state_dir
@@ -54,6 +54,18 @@ def test_an_argument_from_the_command_line_replaces_ours() -> None:
 
     assert [entry for entry in arguments if entry.startswith("--authorization-mode")] == ["--authorization-mode=RBAC"]
     assert "--audit-log-path=-" in arguments
+
+
+def test_the_api_server_writes_down_what_service_accounts_ask_in_bounded_files() -> None:
+    found = values(components.kube_apiserver(NODE))
+    rules = audit.policy()["rules"]
+
+    assert Path(found["audit-log-path"]).parent in LAYOUT.owned(), "`down` removes it"
+    assert found["audit-policy-file"] == NODE.config("audit-policy.yaml")
+    assert int(found["audit-log-maxsize"]) * (1 + int(found["audit-log-maxbackup"])) <= 500
+    assert [rule for rule in rules if rule["level"] != "None"] == [
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts"]}
+    ]
 
 
 def test_the_kubelet_keeps_images_that_no_registry_could_give_back() -> None:

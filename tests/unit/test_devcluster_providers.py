@@ -40,6 +40,9 @@ class Fake:
     def kubeconfig(self) -> Path:
         return Path("/nowhere")
 
+    def audit_log(self) -> Path:
+        return Path("/nowhere")
+
 
 def three(**reasons: str) -> list[Provider]:
     return [Fake(name, reasons.get(name)) for name in ("current", "kind", "native")]
@@ -136,12 +139,43 @@ def test_the_kind_file_keeps_the_api_server_on_loopback() -> None:
 
 
 def test_api_server_arguments_reach_a_kind_cluster() -> None:
-    config = cluster_config({"kind": "Cluster"}, UpOptions(apiserver_args=("v=4", "audit-log-path=-")))
+    given = UpOptions(apiserver_args=("v=4", "audit-log-path=-"))
+    config = cluster_config(yaml.safe_load(CONFIG.read_text()), given, Path("/state/x/config/audit-policy.yaml"))
 
-    assert yaml.safe_load(config["kubeadmConfigPatches"][0])["apiServer"]["extraArgs"] == {
-        "v": "4",
-        "audit-log-path": "-",
-    }
+    found = yaml.safe_load(config["kubeadmConfigPatches"][0])["apiServer"]["extraArgs"]
+    assert {key: found[key] for key in ("v", "audit-log-path")} == {"v": "4", "audit-log-path": "-"}
+
+
+def test_what_the_api_server_of_kind_needs_for_its_audit_log_is_mounted_twice() -> None:
+    """From the machine into the node, and from the node into the API server's Pod."""
+    config = cluster_config(yaml.safe_load(CONFIG.read_text()), UpOptions(), Path("/state/x/config/audit-policy.yaml"))
+    server = yaml.safe_load(config["kubeadmConfigPatches"][0])["apiServer"]
+    (mount,) = config["nodes"][0]["extraMounts"]
+    writable = {volume["mountPath"] for volume in server["extraVolumes"] if not volume["readOnly"]}
+    mounted = {volume["mountPath"]: volume["hostPath"] for volume in server["extraVolumes"]}
+
+    policy, log = (Path(server["extraArgs"][key]) for key in ("audit-policy-file", "audit-log-path"))
+    assert (mount["hostPath"], mount["containerPath"]) == ("/state/x/config/audit-policy.yaml", str(policy))
+    assert mounted[str(policy.parent)] == str(policy.parent)
+    assert str(log.parent) in writable
+
+
+def test_the_audit_log_of_a_kind_cluster_is_copied_out_of_its_node(
+    tmp_path: Path, fake_kind: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = fake_kind / "docker"
+    docker.write_text('#!/bin/sh\neval target=\\$$#\necho "$@" > "$target/audit.log"\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake_kind}:{os.environ['PATH']}")
+    provider = Kind(Layout("x", tmp_path / "state"))
+    provider.up(UpOptions())
+
+    assert provider.audit_log().read_text().split()[-2] == "x-control-plane:/var/log/crewrun-audit/."
+
+
+def test_the_audit_log_of_a_cluster_of_yours_is_not_ours_to_read(tmp_path: Path) -> None:
+    with pytest.raises(DevClusterError, match="administrator"):
+        Current(Layout("x", tmp_path), {}).audit_log()
 
 
 # A kind that keeps its clusters as files, so that the provider can be tried whole.

@@ -372,6 +372,17 @@ def test_no_token_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     assert "TokenReview" in printed and token.split(".")[2] not in printed
 
 
+@pytest.mark.parametrize(("error", "want"), [(FORBIDDEN, True), (ApiError(500, "", "no"), False)])
+def test_an_operator_that_has_no_right_to_ask_says_what_it_needs(
+    error: ApiError, want: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server()
+    server.review = error
+    checker, _ = checking(server)
+    outcome(lambda: checker.check(signed(claims())))
+    assert ("system:service-account-issuer-discovery" in capsys.readouterr().out) is want
+
+
 def test_a_key_without_an_id_or_of_an_unknown_curve_is_left_out() -> None:
     keys = [
         {**jwk(RSA[0], ""), "alg": "RS256"},
