@@ -43,7 +43,7 @@ extras-test: .venv/.synced .venv-runner-mcp/.synced .venv-runner-memory/.synced 
 	@echo "== runner, with extras"
 	@.venv/bin/pytest tests/extras -q
 
-integration: .venv/.synced ## A real API server, no node: CRDs, operator, 200 runs with kwok
+integration: .venv/.synced .venv-release/.synced ## A real API server, no node: CRDs, operator, 200 runs with kwok
 	@echo "== integration"
 	@.venv/bin/pytest tests/integration -v
 
@@ -73,17 +73,42 @@ install: cluster image ## Load the images and install the chart
 demo-down: .venv/.synced ## Remove the cluster and all that the demo made
 	@$(DEVCLUSTER) down --name $(CLUSTER_NAME)
 
+##@ Release
+# ONLY="operator testing" builds these alone, PLATFORMS=linux/amd64,linux/arm64 needs Docker, BASE names another base.
+version: .venv/.synced ## Print the tag of this commit: VERSION if it is tagged so, else VERSION-gSHA
+	@$(PY) -m release version
+
+release-check: .venv/.synced ## Fail unless this commit, unchanged, is tagged vVERSION
+	@$(PY) -m release check
+
+images: .venv/.synced ## The images of this commit as archives in build/release, labelled and reproducible
+	@$(PY) -m release images $(ONLY) $(RELEASE_FLAGS)
+
+sbom: .venv/.synced .venv-release/.synced ## Bills of materials of the images in build/sbom, from the locks
+	@$(PY) -m release sbom $(ONLY)
+
+chart: .venv/.synced ## The chart of this commit in build/charts, with its digest
+	@$(PY) -m release chart
+
+push: .venv/.synced ## Push images for amd64 and arm64, and the chart: for the release workflow
+	@$(PY) -m release push $(ONLY) $(RELEASE_FLAGS)
+
+sign: .venv/.synced ## Sign what was pushed with cosign, and attest the bills: for the release workflow
+	@$(PY) -m release sign
+RELEASE_FLAGS = $(if $(PLATFORMS),--platforms $(PLATFORMS)) $(if $(REGISTRY),--registry $(REGISTRY))
+
 ##@ Generated files
 generate: .venv/.synced ## Write CRDs and the field reference from the models
 	@$(PY) -m crewrun_api.generate
 	@$(PY) -m charts.generate
 
-verify: .venv/.synced ## Fail when a generated file is not what the models say, the chart does not lint, or a CRD takes less
+verify: .venv/.synced ## Fail when a generated file is not what the models say, chart or workflows do not lint, or a CRD takes less
 	@echo "== verify"
 	@$(PY) -m crewrun_api.generate --check
 	@$(PY) -m charts.generate --check
 	@$(PY) -m devcluster.compatibility
 	@$$($(DEVCLUSTER) tool helm) lint --strict --quiet charts/crewrun
+	@$$($(DEVCLUSTER) tool actionlint) -shellcheck= -pyflakes= .github/workflows/*.yaml
 
 lock: .venv/.synced ## Lock every requirement with its hashes
 	@echo "uv>=0.9,<1" | $(UV) pip compile - $(LOCK) -o requirements/uv.txt
@@ -97,6 +122,7 @@ lock: .venv/.synced ## Lock every requirement with its hashes
 	done
 	@grep -o '^crewai==[0-9.]*' requirements/runner.txt | $(UV) pip compile - $(LOCK) -o requirements/bench.txt
 	@$(UV) pip compile pyproject.toml --extra testing -c requirements/dev.txt $(LOCK) -o requirements/testing.txt
+	@$(UV) pip compile --group release $(LOCK) -o requirements/release.txt
 LOCK := --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
 ##@ Housekeeping
@@ -106,7 +132,7 @@ clean: ## Remove environments and build output; the cluster and the cache stay
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: demo test lint format unit runner-test extras-test integration e2e run bench-runner cluster image extras install demo-down generate verify lock clean help FORCE
+.PHONY: demo test lint format unit runner-test extras-test integration e2e run bench-runner cluster image extras install demo-down version release-check images sbom chart push sign generate verify lock clean help FORCE
 
 # A bare Debian has no venv module: when root, its package is installed; otherwise the message names it.
 $(UV): requirements/uv.txt
@@ -147,4 +173,10 @@ FORCE:
 	@echo "== installing crewai as it comes, to compare with"
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-crewai
 	@$(UV) pip sync --quiet --python .venv-crewai --require-hashes --compile-bytecode requirements/bench.txt
+	@touch $@
+
+.venv-release/.synced: requirements/release.txt $(UV)
+	@echo "== installing the tools of a release"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-release
+	@$(UV) pip sync --quiet --python .venv-release --require-hashes requirements/release.txt
 	@touch $@

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from devcluster import packages
-from devcluster.images import buildah_environment, docker_is_up
+from devcluster.images import build_environment, docker_is_up
 from devcluster.locks import locked
 from devcluster.paths import PACKAGE, cache_dir
 from devcluster.progress import run_long, run_quick, say
@@ -85,7 +85,7 @@ def make(tag: str) -> None:
                 command,
                 what=f"base image: {name}",
                 log=logs / f"base-{name}.log",
-                env=buildah_environment(),
+                env=build_environment(),
                 hint="read the output above; is Debian's package archive out of reach?",
             )
     finally:

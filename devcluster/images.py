@@ -124,9 +124,11 @@ def build_commands(builder: str, image: Image, archive: Path) -> list[list[str]]
     ]
 
 
-def buildah_environment() -> dict[str, str]:
-    """chroot isolation: it needs no right that a sandboxed root lacks."""
-    return {**os.environ, "BUILDAH_ISOLATION": "chroot"}
+def build_environment() -> dict[str, str]:
+    """For buildah chroot isolation: it needs no right that a sandboxed root lacks. For Docker no attestations: an
+    archive with them cannot be imported into a node, since `docker save` leaves them out but names them.
+    """
+    return {**os.environ, "BUILDAH_ISOLATION": "chroot", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 
 
 def build_with(builder: str, image: Image, archive: Path) -> None:
@@ -140,7 +142,7 @@ def build_with(builder: str, image: Image, archive: Path) -> None:
             command,
             what=f"{command[0]} {command[1]} {image.tag}",
             log=log,
-            env=buildah_environment(),
+            env=build_environment(),
             hint=f"read the output above; the Dockerfile is {image.dockerfile}",
         )
     if before and before != stored_id(builder, image.tag):

@@ -40,6 +40,7 @@ TOOLS = {
     ),
     "kwok": Tool("sigs.k8s.io/kwok/cmd/kwok", "v0.7.0", "2 to 3 minutes"),
     "coredns": Tool("github.com/coredns/coredns", "v1.12.4", "3 minutes"),
+    "actionlint": Tool("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12", "10 seconds"),
     "kind": Tool("sigs.k8s.io/kind", "v0.30.0", "10 seconds"),
 }
 

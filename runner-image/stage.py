@@ -21,7 +21,7 @@ _SOURCES_ONLY = shutil.ignore_patterns("__pycache__", "*.pyc", "Dockerfile")
 _MARKER = "python-version"
 #: The oldest glibc that packages may need: that of Debian 12 and of the slim Python images is newer.
 _PLATFORM = "manylinux_2_28"
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--python-version", required=True, metavar="3.x", help="that of the base image")
     parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="made anew each time")
     parser.add_argument("--machine", default=platform.machine(), help="x86_64 or aarch64 (default: this one)")
+    parser.add_argument("--epoch", type=int, metavar="SECONDS", help="the time of every file (default: as it comes)")
     options = parser.parse_args(arguments)
     context: Path = options.output
     if context.exists() and any(context.iterdir()) and not (context / _MARKER).exists():
@@ -78,13 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     context.mkdir(parents=True)
     (context / _MARKER).write_text(options.python_version + "\n")
     image = IMAGES[options.image]
-    machine = _MACHINES.get(options.machine, options.machine)
+    machine = MACHINES.get(options.machine, options.machine)
     if code := install(image, context / "site", options.python_version, machine):
         return code
     for package in image.packages:
         shutil.copytree(ROOT / package, context / "app" / Path(package).name, ignore=_SOURCES_ONLY)
     shutil.copy(ROOT / "runner-image/finish.py", context)
     shutil.copy(ROOT / image.dockerfile, context / "Dockerfile")
+    settle(context, options.epoch)
     size = sum(path.stat().st_size for path in _files(context)) / 1e6
     print(f"{options.image}: staged {size:.0f} MB for Python {options.python_version} in {context}")
     return 0
@@ -92,13 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def install(image: Image, target: Path, python_version: str, machine: str) -> int:
     """The locked packages, nothing else, from wheels alone."""
-    command = [
-        *(_uv(), "pip", "install", "--quiet", "--target", str(target)),
-        *("--python-version", python_version, "--python-platform", f"{machine}-{_PLATFORM}"),
-        *("--no-deps", "--require-hashes", "--only-binary", ":all:", "--link-mode", "copy"),
-        *("--requirement", str(ROOT / image.requirements)),
-    ]
-    if code := subprocess.run(command, check=False).returncode:
+    if code := subprocess.run(install_command(image, target, python_version, machine), check=False).returncode:
         return code
     shutil.rmtree(target / "bin", ignore_errors=True)  # scripts that point to this machine's Python
     (target / ".lock").unlink(missing_ok=True)
@@ -106,6 +102,25 @@ def install(image: Image, target: Path, python_version: str, machine: str) -> in
         for path in target.glob(pattern):
             path.unlink()
     return 0
+
+
+def install_command(image: Image, target: Path, python_version: str, machine: str) -> list[str]:
+    return [
+        *(_uv(), "pip", "install", "--quiet", "--target", str(target)),
+        *("--python-version", python_version, "--python-platform", f"{machine}-{_PLATFORM}"),
+        *("--no-deps", "--require-hashes", "--only-binary", ":all:", "--link-mode", "copy"),
+        *("--requirement", str(ROOT / image.requirements)),
+    ]
+
+
+def settle(context: Path, epoch: int | None) -> None:
+    """The same modes under every umask, so that the image's user can read all; and the same times, if wanted."""
+    for path in [context, *context.rglob("*")]:
+        if path.is_symlink():
+            continue
+        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        if epoch is not None:
+            os.utime(path, (epoch, epoch))
 
 
 def _uv() -> str:

@@ -4,20 +4,15 @@ The judge is the model's ledger. What a status says that a run has used is what 
 it is incomplete, with a reservation that covers the difference.
 """
 
-import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from devcluster import processes
-from devcluster.paths import Layout
-from devcluster.record import Record
 from tests.e2e.conftest import Space
 from tests.support.five_tasks import ANSWER, asked, billed, five_tasks, rules
 from tests.support.kube import Document, phase, run
+from tests.support.node import node_of
 
 SLOW = {**ANSWER, "delaySeconds": 30}
 QUICKLY = {"backoff": {"initialSeconds": 0}}
@@ -31,21 +26,14 @@ def in_the_fourth_call(own: Space, *, fourth: list[Document] | None = None, **sp
     return own.kube.get("crewrun", "r")
 
 
-def runner_pid(own: Space) -> int:
-    """The runner of the one Pod that runs here, as the node sees it."""
+def signal_the_runner(own: Space, number: signal.Signals) -> None:
+    """To the runner of the one Pod that runs here."""
     (pod,) = own.kube.items("pods")
-    mark = f"CREWRUN_POD_UID={pod['metadata']['uid']}".encode()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (process / "environ").read_bytes().split(b"\0"):
-                return int(process.name)
-        except OSError:
-            continue
-    raise AssertionError(f"no process of Pod {pod['metadata']['name']} runs on this machine")
+    node_of(own.kube.kubeconfig).signal(pod["metadata"]["uid"], number)
 
 
 def kill_the_runner(own: Space) -> None:
-    os.kill(runner_pid(own), signal.SIGKILL)
+    signal_the_runner(own, signal.SIGKILL)
 
 
 def delete_the_pod(own: Space) -> None:
@@ -128,38 +116,19 @@ def test_a_runner_out_of_memory_is_resumed_with_more(own: Space) -> None:
 
 def test_a_runtime_that_restarts_does_not_disturb_the_runner(own: Space) -> None:
     in_the_fourth_call(own, fourth=[{**ANSWER, "delaySeconds": 10}, ANSWER])
-    with stopped(own, "containerd"):
+    with node_of(own.kube.kubeconfig).stopped("containerd"):
         pass
     ended = own.kube.await_end("r", seconds=150)
     assert (phase(ended), asked(own.calls)) == ("Succeeded", ["t1", "t2", "t3", "t4", "t5"])
     assert ended["status"]["usage"]["totalTokens"] == billed(own.calls)
 
 
-@contextmanager
-def stopped(own: Space, component: str) -> Iterator[None]:
-    """A component of the node is stopped, and started again as it was."""
-    state = own.kube.kubeconfig.parent
-    layout = Layout(state.name, state)
-    record = Record.load(layout)
-    running = record.process(component) if record else None
-    assert record is not None and running is not None, "the node is devcluster's"
-    command = Path(f"/proc/{running.pid}/cmdline").read_text().rstrip("\0").split("\0")
-    processes.stop([running])
-    try:
-        yield
-    finally:
-        log = layout.logs / f"{component}-again.log"
-        again = processes.start(component, command, log=log, state=state, ports=running.ports)
-        record.processes = [again if each is running else each for each in record.processes]
-        record.save(layout)
-
-
 def test_a_node_that_is_lost_is_given_up_and_its_runner_no_longer_counts(own: Space) -> None:
     """kubelet is stopped and the runner stands still: nobody hears of that node. Then it comes back, and kubelet
     ends the runner that nobody waits for."""
     in_the_fourth_call(own, nodeLostSeconds=5)
-    os.kill(runner_pid(own), signal.SIGSTOP)
-    with stopped(own, "kubelet"):
+    signal_the_runner(own, signal.SIGSTOP)
+    with node_of(own.kube.kubeconfig).stopped("kubelet"):
         lost = own.kube.await_run("r", lambda its: its["status"]["attempts"][0].get("outcome"), seconds=150)
         assert (lost["status"]["attempts"][0]["reason"], lost["status"]["disruptions"]) == ("NodeLost", 1)
     check_resumed(own, "NodeLost", False)

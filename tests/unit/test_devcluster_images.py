@@ -135,6 +135,11 @@ def test_each_builder_writes_an_archive_of_the_tag(image: Image, builder: str, w
     assert "/cache/x.tar" in " ".join(commands[1])
 
 
+def test_an_archive_for_a_node_has_no_attestations() -> None:
+    """containerd refuses an archive that names blobs which `docker save` left out."""
+    assert images.build_environment()["BUILDX_NO_DEFAULT_ATTESTATIONS"] == "1"
+
+
 def test_only_the_latest_archives_of_an_image_are_kept(tmp_path: Path) -> None:
     for age in range(4):
         path = tmp_path / f"aa-{age}.tar"

@@ -1,0 +1,1 @@
+"""Builds what a release consists of: images, chart, bills of materials. Every step runs without publishing."""
