@@ -34,6 +34,7 @@ class ConditionType(StrEnum):
     RECONCILING = "Reconciling"  # kstatus: not finished yet
     STALLED = "Stalled"  # kstatus: failed for good
     SPEC_CHANGED = "SpecChanged"  # the spec was edited after it was accepted; what runs is the old one
+    TTL_IGNORED = "TTLIgnored"  # the run has ended and is not deleted: a GitOps tool would make it again
 
 
 class Outcome(StrEnum):
@@ -128,6 +129,14 @@ class AcceptedReason(StrEnum):
     TOO_LARGE = "TooLarge"  # definition and inputs are over the limit of a Pod's annotations
     FORBIDDEN = "Forbidden"  # the policy of this operator does not allow what the run, its Crew or its profile asks
     NOT_SUPPORTED = "NotSupported"  # a field that this version does not carry out yet
+
+
+class TTLIgnoredReason(StrEnum):
+    """The reason of the condition TTLIgnored: who would make the run again."""
+
+    TRACKED_BY_ARGO_CD = "TrackedByArgoCD"
+    TRACKED_BY_FLUX = "TrackedByFlux"
+    TRACKED_BY_HELM = "TrackedByHelm"
 
 
 class ExitCode(IntEnum):

@@ -182,7 +182,9 @@ class StatusModel(Model):
 class Condition(StatusModel):
     """A metav1 condition."""
 
-    type: str = Field(max_length=64, description="Accepted, Admitted, Succeeded, Reconciling or Stalled.")
+    type: str = Field(
+        max_length=64, description="Accepted, Admitted, Succeeded, Reconciling, Stalled, SpecChanged or TTLIgnored."
+    )
     status: str = Field(pattern="^(True|False|Unknown)$", description="True, False or Unknown.")
     reason: str = Field(max_length=128, description="Why, in one stable word.")
     message: str = Field(default="", max_length=4096, description="Why, for people.")

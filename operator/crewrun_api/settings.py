@@ -297,7 +297,11 @@ class Settings(Model):
         "its termination message, seconds. After that the output is truncated.",
     )
     ttl_seconds_after_finished: int | None = Field(
-        default=None, ge=0, le=315_360_000, description="Deletes an ended run after this time. Unset: never."
+        default=None,
+        ge=0,
+        le=315_360_000,
+        description="Deletes an ended run after this time. Ignored, with the condition TTLIgnored, while Argo CD, Flux "
+        "or Helm tracks the run: they would make it again. Unset: never.",
     )
     node_lost_seconds: Seconds = Field(
         default=300,

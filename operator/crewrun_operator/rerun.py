@@ -11,6 +11,9 @@ from crewrun_operator.state import State
 from crewrun_operator.status import as_document
 from crewrun_operator.waits import one_at_a_time, stop_before_start
 
+#: Conditions that speak of an end, or of what was accepted for it.
+_OF_THE_END = frozenset({ConditionType.SPEC_CHANGED, ConditionType.TTL_IGNORED})
+
 
 def run_again(state: State) -> Plan | None:
     """Forget the end, and decide as about a run that has not begun; its history and its usage stay."""
@@ -45,5 +48,5 @@ def _anew(status: RunStatus) -> RunStatus:
     }
     if status.phase is Phase.SUCCEEDED:  # nothing is unfinished: what it made must not be taken for the new result
         forgotten["resumable_from"] = status.attempt_count + 1
-    forgotten["conditions"] = [each for each in status.conditions if each.type != ConditionType.SPEC_CHANGED]
+    forgotten["conditions"] = [each for each in status.conditions if each.type not in _OF_THE_END]
     return status.model_copy(update=forgotten)

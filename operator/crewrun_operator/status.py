@@ -64,6 +64,11 @@ def with_condition(
     return status.model_copy(update={"conditions": conditions})
 
 
+def without_condition(status: RunStatus, type_: ConditionType) -> RunStatus:
+    """The status without the condition of this type."""
+    return status.model_copy(update={"conditions": [each for each in status.conditions if each.type != type_.value]})
+
+
 def condition(status: RunStatus, type_: ConditionType) -> Condition | None:
     """The condition of this type, if the status has one."""
     return next((each for each in status.conditions if each.type == type_.value), None)

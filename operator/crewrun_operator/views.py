@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from crewrun_api import names
+from crewrun_operator import tracked
 from crewrun_operator.times import parse
 
 Manifest = Mapping[str, Any]
 _DROPPED = frozenset({"managedFields", "annotations"})
 #: The annotations of a custom resource that are read.
-_ANNOTATIONS = frozenset({names.ANNOTATION_TRACEPARENT})
+_ANNOTATIONS = frozenset({names.ANNOTATION_TRACEPARENT, *tracked.ANNOTATIONS})
 
 
 @dataclass(frozen=True, slots=True)

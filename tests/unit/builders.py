@@ -48,11 +48,11 @@ def classic_files() -> dict[str, str]:
 
 
 def as_it_was(status: RunStatus) -> RunStatus:
-    """The status without what says nothing but that an edit of the spec was seen."""
+    """The status without what says nothing but that an edit of the run was seen."""
     conditions = [
         each.model_copy(update={"observed_generation": 0})
         for each in status.conditions
-        if each.type != ConditionType.SPEC_CHANGED
+        if each.type not in (ConditionType.SPEC_CHANGED, ConditionType.TTL_IGNORED)
     ]
     return status.model_copy(update={"observed_generation": 0, "conditions": conditions, "rerun": None})
 

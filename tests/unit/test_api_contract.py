@@ -16,6 +16,7 @@ from crewrun_api.reasons import (
     Phase,
     Reason,
     TaskState,
+    TTLIgnoredReason,
     WebhookOutcome,
 )
 from crewrun_api.webhook import WebhookEvent
@@ -78,7 +79,7 @@ WANT_CONSTANTS = {
 }
 WANT_WORDS: dict[type[Enum], str] = {
     Phase: "Pending Queued Starting Running BackingOff Suspended Cancelling Succeeded Failed Cancelled",
-    ConditionType: "Accepted Admitted Succeeded Reconciling Stalled SpecChanged",
+    ConditionType: "Accepted Admitted Succeeded Reconciling Stalled SpecChanged TTLIgnored",
     Outcome: "Succeeded Failed Stopped",
     TaskState: "Pending Running Succeeded Failed",
     OutputFormat: "Text JSON",
@@ -86,6 +87,7 @@ WANT_WORDS: dict[type[Enum], str] = {
     WebhookEvent: "RunSucceeded RunFailed",
     AcceptedReason: "Valid CrewNotFound ProfileNotFound InvalidSpec InvalidCrew InvalidInputs TooLarge"
     " NotSupported ConfigMapNotFound Forbidden",
+    TTLIgnoredReason: "TrackedByArgoCD TrackedByFlux TrackedByHelm",
     Reason: "Completed LLMRateLimited LLMUnavailable LLMTimeout LLMAuthentication LLMPermission LLMBadRequest "
     "LLMContextExceeded TaskFailed GuardrailFailed ToolFailed InvalidCrew InvalidInputs InputRequired CrewChanged "
     "BudgetExceeded OutOfMemory Evicted Preempted NodeLost PodDeleted JobDeleted ImageUnavailable Unschedulable "

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from crewrun_api.reasons import AcceptedReason, ExitCode, Reason
+from crewrun_api.reasons import AcceptedReason, ExitCode, Reason, TTLIgnoredReason
 from crewrun_operator.retry import TABLE, Next
 
 REASONS = (Path(__file__).parents[2] / "docs/reference/reasons.md").read_text()
@@ -27,6 +27,10 @@ def test_every_reason_is_explained_with_what_follows_it() -> None:
 
 def test_every_reason_of_a_refusal_is_explained() -> None:
     assert rows("## Reasons of").keys() == {str(reason) for reason in AcceptedReason} - {"Valid"}
+
+
+def test_every_reason_of_a_run_that_is_kept_is_explained() -> None:
+    assert rows("## Reasons of `TTLIgnored").keys() == {str(reason) for reason in TTLIgnoredReason}
 
 
 def test_every_exit_code_is_named() -> None:

@@ -18,6 +18,7 @@ from crewrun_operator.apply import Applier
 from crewrun_operator.attachments import Reporting
 from crewrun_operator.decide import decide
 from crewrun_operator.job import build_job
+from crewrun_operator.keep import keep_output, save_checkpoint
 from crewrun_operator.metrics import Metrics
 from crewrun_operator.store import Store
 from tests.unit.builders import (
@@ -258,3 +259,16 @@ def test_a_checkpoint_may_vanish_without_holding_up_the_attempt() -> None:
 
 def test_without_reports_nothing_is_attached() -> None:
     assert pod_of(None, **ENCRYPTED) == {"volumes": {}, "mounts": {}, "env": {}, "authorities": None}
+
+
+def test_what_is_kept_of_a_run_belongs_to_it_and_carries_no_mark_of_a_tool() -> None:
+    """What tells Argo CD or `kubectl apply --prune` that an object is theirs stays on the run."""
+    marks = {"app.kubernetes.io/instance": "crews", "argocd.argoproj.io/tracking-id": "crews:x"}
+    run = RunBuilder().metadata(labels=marks, annotations=marks).build()
+    checkpoint = save_checkpoint(run, ReportBuilder().checkpoint().build()).manifest
+    _, output = keep_output(run, OutputRecord.of("x" * 5000), [])
+    assert output is not None
+    for metadata in (checkpoint["metadata"], output.manifest["metadata"]):
+        assert not marks.keys() & {*metadata["labels"], *metadata.get("annotations", {})}
+        (owner,) = metadata["ownerReferences"]
+        assert (owner["kind"], owner["uid"]) == ("CrewRun", RUN_UID)

@@ -7,16 +7,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from crewrun_api import names
-from crewrun_api.reasons import Outcome, Phase, Reason, WebhookOutcome
+from crewrun_api.reasons import ConditionType, Outcome, Phase, Reason, WebhookOutcome
 from crewrun_api.run import AttemptStatus, CrewStatus, RunStatus, Webhook, WebhookStatus
 from crewrun_api.webhook import Delivery, WebhookRecord
 from crewrun_operator.decide import decide
 from crewrun_operator.hook_job import build_hook_job
 from crewrun_operator.observed import Observed, Plan, Refusal, Reported, SeenHook, StartHook
 from crewrun_operator.state import State
-from crewrun_operator.status import settle
+from crewrun_operator.status import condition, settle
 from crewrun_operator.store import Store
 from crewrun_operator.times import parse, stamp
+from crewrun_operator.tracked import tracked_by
 from crewrun_operator.views import config_map_view, job_view, pod_view
 from crewrun_operator.webhook import wanted
 from tests.unit.builders import (
@@ -179,6 +180,8 @@ FILES = [
     config_map_view({"data": {"agents.yaml": "a: [", "topic": "x"}}),
 ]
 
+TRACKED = {"labels": {"kustomize.toolkit.fluxcd.io/name": "crews"}}
+
 
 @st.composite
 def observations(draw: st.DrawFn) -> Observed:
@@ -195,6 +198,7 @@ def observations(draw: st.DrawFn) -> Observed:
     })))  # fmt: skip
     if draw(st.integers(0, 9)) == 0:
         run.deleting()
+    run.metadata(**draw(st.sampled_from([{}, TRACKED])))
     crew = draw(st.sampled_from([None, CrewBuilder(), CrewBuilder().definition(agents=[[]]), *SOURCES]))
     seen = {n: job_view(draw(jobs(n)).build()) for n in draw(st.sets(st.integers(1, 3), max_size=2))}
     found = [pod_view(pod.build()) for pod in draw(st.lists(pods(), max_size=3))]
@@ -259,6 +263,7 @@ def test_every_observation_has_a_plan_that_breaks_no_promise(observed: Observed)
             assert (status.webhook.job, status.webhook.outcome) == (plan.start_hook.job, WebhookOutcome.PENDING)
         pending = status.webhook is not None and status.webhook.outcome is WebhookOutcome.PENDING
         assert not (plan.delete_run and pending), "the time to live waits"
+        assert not (plan.delete_run and tracked_by(observed.run)), "it would be made, and paid, again"
         return
     assert (plan.start_hook, plan.confirm_hook) == (None, None), "only an ended run has something to tell"
     assert len(open_attempts(status)) <= 1, "one attempt at a time"
@@ -300,6 +305,8 @@ def test_a_plan_that_was_carried_out_is_not_planned_again(observed: Observed) ->
         assume(not observed.run["spec"]["suspend"])  # its end comes first, and only then it is suspended
     if plan.status is not None and plan.status.phase in (Phase.SUCCEEDED, Phase.FAILED):
         assume(plan.status.webhook or not wanted(State(told, NOON)))  # whoever waits for the end is told then
+    if plan.status is not None and plan.status.phase is not None and plan.status.phase.ended:
+        assume(condition(plan.status, ConditionType.TTL_IGNORED) or not tracked_by(observed.run))  # that is told then
     if plan.status is not None and plan.status.phase is Phase.PENDING:
         before = RunStatus.model_validate(observed.run["status"])
         assume(not open_attempts(before))  # it was suspended and is not any more: the next attempt follows at once
