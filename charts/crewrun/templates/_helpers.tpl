@@ -10,8 +10,8 @@
 {{- end }}
 
 {{- define "crewrun.selector" -}}
-app.kubernetes.io/name: {{ include "crewrun.chart" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: "{{ include "crewrun.chart" . }}"
+app.kubernetes.io/instance: "{{ .Release.Name }}"
 app.kubernetes.io/component: operator
 {{- end }}
 
