@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from crewrun_api.admission import all_admissions
 from crewrun_api.crds import all_crds
 from crewrun_api.reference import field_reference
 
@@ -23,6 +24,9 @@ def generated_files() -> dict[Path, str]:
         text = MARK + yaml.safe_dump(document, sort_keys=False, width=110, allow_unicode=True)
         files[Path("crds") / file_name] = text
         files[Path("charts/crewrun/files/crds") / file_name] = text
+    for file_name, document in all_admissions().items():
+        text = MARK + yaml.safe_dump(document, sort_keys=False, width=110, allow_unicode=True)
+        files[Path("charts/crewrun/files/admission") / file_name] = text
     files[Path("docs/api.md")] = field_reference(crds)
     return files
 
@@ -31,7 +35,7 @@ def differences(root: Path) -> list[str]:
     """What stands in the tree and is not what the models say."""
     wanted = generated_files()
     found = [f"{path}: differs" for path, text in wanted.items() if _read(root / path) != text]
-    for folder in ("crds", "charts/crewrun/files/crds"):
+    for folder in ("crds", "charts/crewrun/files/crds", "charts/crewrun/files/admission"):
         extra = {path.relative_to(root) for path in (root / folder).glob("*")} - wanted.keys()
         found += [f"{path}: is not generated from any model" for path in sorted(extra)]
     return found

@@ -1,8 +1,9 @@
 """What runs may ask for on a cluster: the chart's value `policy`, and the operator's setting of the same name."""
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StringConstraints
 
 from crewrun_api.model import Model
 
@@ -18,6 +19,11 @@ HARMLESS_VOLUMES = (
     "projected",
     "secret",
 )
+
+
+Image = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._:/@-]*)$", max_length=512)]
+Name = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)$", max_length=253)]
+VolumeType = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Za-z]+)$", max_length=64)]
 
 
 class SecretSources(StrEnum):
@@ -37,21 +43,27 @@ class Policy(Model):
         description="Any: profiles, crews and runs may name Secrets. ProfileOnly: profiles alone may, and crews and "
         "runs can say nothing that would let them read a profile's keys or have them sent elsewhere.",
     )
-    images: list[str] = Field(
+    images: list[Image] = Field(
         default=[EVERYTHING],
         description="Images that a runner may have: whole references, or their beginnings by whole parts, as "
         "`ghcr.io/acme`. `*` is every image. The operator's own runner image is always allowed.",
     )
-    service_accounts: list[str] = Field(
+    service_accounts: list[Name] = Field(
         default=["default"],
         description="Service accounts that a runner may have. `*` is every one. One that names none has `default`.",
     )
-    runtime_classes: list[str] = Field(
+    runtime_classes: list[Name] = Field(
         default=[EVERYTHING],
         description="Runtime classes that a runner may name. `*` is every one. A runner need not name any.",
     )
-    volume_types: list[str] = Field(
+    volume_types: list[VolumeType] = Field(
         default=list(HARMLESS_VOLUMES),
-        description="Kinds of volumes that a runner may mount beside its own. Projected service account tokens are "
-        "refused in any case.",
+        description="Kinds of volumes that a runner may mount beside its own. `*` is every kind. Projected service "
+        "account tokens are refused in any case.",
     )
+
+
+#: What a run that was accepted before goes on by.
+UNBOUNDED = Policy(
+    images=[EVERYTHING], service_accounts=[EVERYTHING], runtime_classes=[EVERYTHING], volume_types=[EVERYTHING]
+)

@@ -35,7 +35,7 @@ async def run(settings: OperatorSettings) -> None:
     """Run the operator until a signal comes or a part of it fails."""
     metrics = Metrics()
     api = Api(await _configuration(), metrics)
-    store = Store(settings.defaults)
+    store = Store(settings.defaults, settings.bounds)
     controller = Controller(settings, api, store, metrics, reporting(settings))
     http = web.AppRunner(application(settings, controller, store, metrics), access_log=None)
     await http.setup()

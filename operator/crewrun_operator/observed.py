@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from crewrun_api import names
+from crewrun_api.policy import UNBOUNDED, Policy
 from crewrun_api.reasons import Reason
 from crewrun_api.report import Report
 from crewrun_api.run import RunStatus, Webhook
@@ -80,6 +81,8 @@ class Observed:
     #: By the name of the Job: a run that is run again has one for each end.
     hooks: Mapping[str, SeenHook] = field(default_factory=dict)
     hook_pods: tuple[PodView, ...] = ()
+    #: What runs may ask for.
+    policy: Policy = UNBOUNDED
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,3 +38,8 @@ class OperatorSettings(BaseSettings):
     def defaults(self) -> dict[str, Any]:
         """This operator's layer of every run's settings."""
         return {"pod": {"image": self.runner_image, "imagePullPolicy": self.runner_image_pull_policy}}
+
+    @property
+    def bounds(self) -> Policy:
+        """The policy, by which this operator's own runner image is always allowed."""
+        return self.policy.model_copy(update={"images": [*self.policy.images, self.runner_image]})

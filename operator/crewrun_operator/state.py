@@ -122,9 +122,10 @@ class State:
 
     @cached_property
     def acceptance(self) -> Accepted | Refused:
-        """The acceptance check, made at most once a decision: it is the dearest part of one."""
+        """The acceptance check, made at most once a decision: it is the dearest part of one. The policy bounds what
+        begins: what was accepted goes on, and its digest says whether that is what the sources still say."""
         try:
-            return accept(self.observed)
+            return accept(self.observed, judged=self.status.crew is None)
         except Refused as refused:
             return refused
 

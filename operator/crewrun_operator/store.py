@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from crewrun_api import names
+from crewrun_api.policy import UNBOUNDED, Policy
 from crewrun_api.reasons import Phase
 from crewrun_api.report import Report
 from crewrun_operator import paths
@@ -29,8 +30,8 @@ _ENDED = frozenset(phase.value for phase in Phase if phase.ended)
 class Store:
     """Put objects in, take observations out. `put_*` and `drop_*` return the keys to decide again."""
 
-    def __init__(self, defaults: Mapping[str, Any]) -> None:
-        self._defaults = defaults
+    def __init__(self, defaults: Mapping[str, Any], policy: Policy = UNBOUNDED) -> None:
+        self._defaults, self._policy = defaults, policy
         self.runs: dict[Key, Manifest] = {}
         self._crews: dict[Key, Manifest] = {}
         self._profiles: defaultdict[str, dict[str, Manifest]] = defaultdict(dict)
@@ -66,6 +67,7 @@ class Store:
             unkept=state.unkept,
             written_at=state.written_at,
             defaults=self._defaults,
+            policy=self._policy,
         )
 
     def put_run(self, manifest: Manifest) -> list[Key]:

@@ -5,7 +5,7 @@ Purely computational: the run, its crew and profiles in; a payload, or a refusal
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import InvalidOperation
 from typing import Any, TypeVar
@@ -16,11 +16,13 @@ from crewrun_api import carried_python, names
 from crewrun_api.kinds import CrewSpec, ProfileSpec
 from crewrun_api.merge import merge
 from crewrun_api.model import Model
+from crewrun_api.policy import UNBOUNDED, Policy
 from crewrun_api.quantity import in_bytes
 from crewrun_api.reasons import AcceptedReason
 from crewrun_api.resolved import AttemptSettings, ResolvedRun
 from crewrun_api.run import CrewStatus, RunSpec
 from crewrun_api.settings import KeyReference
+from crewrun_operator import bounded
 from crewrun_operator.definition import Problem, TaskOutline, outline, problems
 from crewrun_operator.inputs import all_inputs
 from crewrun_operator.observed import Observed, Payload
@@ -49,8 +51,9 @@ class Accepted:
     tasks: list[TaskOutline]  # empty when they are known to the image alone
 
 
-def accept(observed: Observed) -> Accepted:
-    """The run's payload; raises Refused with the first kind of problem that there is."""
+def accept(observed: Observed, *, judged: bool = True) -> Accepted:
+    """The run's payload; raises Refused with the first kind of problem that there is. The bounds of the policy count
+    for a run that is `judged`: one that was accepted goes on under a stricter policy."""
     run = observed.run
     _shallow(run["spec"], "spec")
     spec = _parsed(RunSpec, run["spec"], "spec")
@@ -58,15 +61,20 @@ def accept(observed: Observed) -> Accepted:
     _shallow(crew_spec, path)
     crew = _parsed(CrewSpec, crew_spec, path)
     profile = _profile(observed, spec, crew, path)
+    policy = observed.policy if judged else UNBOUNDED
+    _allowed(bounded.in_specs(policy, ("spec", run["spec"]), (path, crew_spec) if spec.crew_ref else None))
     source = source_of(crew, path, observed.config_maps)
-    allow_python = bool(profile and profile["spec"].get("allowPython"))
-    _check(source, allow_python)
+    allow_python = bool(profile and profile["spec"].get("allowPython")) and not bounded.profile_only(observed.policy)
+    _check(source, policy, allow_python)
     more = inputs_of(spec, observed.config_maps)
     inputs = all_inputs(crew.input_schema, source, spec.inputs, more, path)
     profile_path = f"CrewProfile/{profile['metadata']['name']}: spec" if profile else ""
     layers_by_path = ((profile_path, profile["spec"] if profile else {}), (path, crew_spec), ("spec", run["spec"]))
-    if found := [problem for its_path, layer in layers_by_path for problem in _quantities(layer, its_path)]:
-        raise Refused(AcceptedReason.INVALID_SPEC, *found)
+    for its_path, layer in layers_by_path:
+        if found := [*_quantities(layer, its_path), *bounded.over_own_folders(layer, its_path)]:
+            raise Refused(AcceptedReason.INVALID_SPEC, *found)
+    _allowed(bounded.in_pod(policy, _pods(observed, layers_by_path, crew)))
+    _allowed(bounded.led_elsewhere(policy, layers_by_path[0], layers_by_path[1:], source))
     run_name = run["metadata"]["name"]
     variables = {name: f"{names.ENV_SECRET_INPUT}{number}" for number, name in enumerate(sorted(more.secrets))}
     layers = (
@@ -108,10 +116,33 @@ def accept(observed: Observed) -> Accepted:
     )
 
 
-def _check(source: Source, allow_python: bool) -> None:
+def _allowed(problems: Iterable[Problem]) -> None:
+    """Raises Refused when the policy has something against the run."""
+    if found := list(problems):
+        raise Refused(AcceptedReason.FORBIDDEN, *found)
+
+
+def _pods(observed: Observed, layers: Iterable[bounded.Layer], crew: CrewSpec) -> list[bounded.Layer]:
+    """What each layer says of the Pod, weakest first. The image of an entrypoint is weaker than its Crew's own."""
+    (profile_path, profile), (path, crew_spec), (run_path, run_spec) = layers
+    image = {"image": crew.entrypoint.image} if crew.entrypoint else {}
+    return [
+        ("operator", observed.defaults.get("pod") or {}),
+        (f"{profile_path}.pod", profile.get("pod") or {}),
+        (f"{path}.entrypoint", image),
+        (f"{path}.pod", crew_spec.get("pod") or {}),
+        (f"{run_path}.pod", run_spec.get("pod") or {}),
+    ]
+
+
+def _check(source: Source, policy: Policy, allow_python: bool) -> None:
     """The crew itself: would its definition load, and may it carry what it carries?"""
     if source.definition is None:
         return
+    _allowed(
+        Problem(source.place(problem.path), problem.message)
+        for problem in bounded.in_definition(policy, source.definition)
+    )
     found = [Problem(source.place(problem.path), problem.message) for problem in problems(source.definition, "")]
     if not found and not allow_python:
         found = [Problem(source.place(where), what) for where, what in carried_python.found(source.definition, "")]

@@ -22,6 +22,8 @@ from crewrun_api.webhook import (
     WebhookRecord,
     parse_webhook_record,
 )
+from crewrun_operator.bounded import in_hook
+from crewrun_operator.definition import Problem
 from crewrun_operator.diagnose import waiting
 from crewrun_operator.observed import Notice, Plan, SeenHook, StartHook
 from crewrun_operator.state import State
@@ -56,6 +58,12 @@ def wanted(state: State) -> Webhook | None:
         return Hook.model_validate(state.observed.run["spec"].get(field) or {}).webhook
     except ValidationError:  # an older CRD let it pass
         return None
+
+
+def _forbidden(state: State) -> list[Problem]:
+    """What the policy has against it now: it may be edited in when the run is accepted long since."""
+    field, _ = _EVENTS[state.status.phase or Phase.FAILED]
+    return in_hook(state.observed.policy, state.observed.run["spec"].get(field), f"spec.{field}")
 
 
 def delivery(state: State, webhook: Webhook) -> Delivery:
@@ -102,6 +110,8 @@ def _make(state: State, told: WebhookStatus) -> Plan:
     webhook, payload = wanted(state), state.unchanged_payload()
     if webhook is None:
         return _over(state, told, "was taken out of the run before it was told")
+    if forbidden := _forbidden(state):
+        return _over(state, told, f"is not told: {forbidden[0]}")
     like = state.status.attempts[-1].job if state.status.attempts else None
     if payload is None and like is None:
         return _over(state, told, "is not told: the crew or its profile changed, and no attempt says how Pods look")

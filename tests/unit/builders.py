@@ -16,6 +16,7 @@ import yaml
 
 from crewrun_api import names
 from crewrun_api.outcome import ModelUsage, OutcomeRecord, OutputRecord, TaskRecord, Usage, encode
+from crewrun_api.policy import UNBOUNDED, Policy
 from crewrun_api.reasons import ConditionType, ExitCode, Outcome, Reason, TaskState
 from crewrun_api.report import OutputFile, Report, Snapshot, Upload
 from crewrun_api.run import RunStatus
@@ -285,8 +286,10 @@ def a_payload(**settings: Any) -> Payload:
 class Scene:
     """One run among its crew, profiles, Jobs and Pods; plans are carried out on a real store."""
 
-    def __init__(self, run: dict[str, Any] | None = None, crew: dict[str, Any] | None = None) -> None:
-        self.store = Store(DEFAULTS)
+    def __init__(
+        self, run: dict[str, Any] | None = None, crew: dict[str, Any] | None = None, policy: Policy = UNBOUNDED
+    ) -> None:
+        self.store = Store(DEFAULTS, policy)
         self.now = NOON
         self._version = 100
         self.made: list[str] = []  # names of the Jobs that were made, in order
@@ -359,10 +362,10 @@ class Scene:
         self.store.put_job(self._jobs[attempt])
         return self
 
-    def restart(self) -> Self:
+    def restart(self, policy: Policy = UNBOUNDED) -> Self:
         """A new operator lists everything: what is gone is not there, what was confirmed is forgotten."""
         old, run = self.observe(), self.run
-        self.store = Store(DEFAULTS)
+        self.store = Store(DEFAULTS, policy)
         if old.crew:
             self.store.put_crew(old.crew)
         self.store.put_run(run)
