@@ -185,6 +185,16 @@ def test_a_job_that_was_recorded_and_not_made_is_made_under_a_stricter_policy() 
     assert (scene.status.phase, len(scene.made)) == (Phase.STARTING, 1)
 
 
+def test_a_run_that_was_accepted_without_python_has_the_same_digest_when_it_is_no_longer_judged() -> None:
+    store = Store(DEFAULTS, STRICT)
+    store.put_run(RunBuilder().build())
+    store.put_crew(CrewBuilder().build())
+    store.put_profile(ProfileBuilder().spec(default=True, allowPython=True).build())
+    observed = store.observe(("team-a", "report"))
+    assert observed is not None
+    assert accept(observed).crew.digest == accept(observed, judged=False).crew.digest
+
+
 def test_a_rerun_is_judged_anew() -> None:
     scene = accepted_before()
     scene.pod(PodBuilder().ended(0, RecordBuilder().text())).settle()
