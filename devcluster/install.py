@@ -60,7 +60,9 @@ def install(layout: Layout, operator_archive: Path) -> None:
     kubeconfig = ["--kubeconfig", str(layout.kubeconfig)]
     archive = package(helm)
     say(f"packaged {archive.name}")
-    apply = [str(kubectl), *kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", "-"]
+    # A manager of its own: a person's `kubectl apply` of the bare namespace would take the labels away again.
+    flags = ["--server-side", "--force-conflicts", "--field-manager=devcluster"]
+    apply = [str(kubectl), *kubeconfig, "apply", *flags, "-f", "-"]
     run_quick(apply, stdin=json.dumps(restricted(NAMESPACE)), what=f"making the namespace {NAMESPACE}")
     say(f"installing it as release {RELEASE} in namespace {NAMESPACE}; waiting for the operator to be ready")
     command = [str(helm), *kubeconfig, "upgrade", "--install", RELEASE, str(archive), "--namespace", NAMESPACE]

@@ -10,17 +10,34 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from devcluster.install import RELEASE, package
 from devcluster.tools import ensure_tool
+from tests.support.helm import Release
 from tests.support.kube import Document, Kube, document
 from tests.support.llm import RemoteLLM
 
 ROOT = Path(__file__).parents[2]
 SYSTEM_NAMESPACE = "crewrun-system"
 RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
+
+
+#: What the rights are compared with is what all others asked for; what replaces the release comes after that.
+LAST = ("test_rights.py", "test_doc_commands.py", "test_chart_life.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LAST.index(item.path.name) if item.path.name in LAST else -1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def suite_began() -> str:
+    """The moment from which the audit log tells of this suite."""
+    return datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 @dataclass(frozen=True)
@@ -76,6 +93,22 @@ def llm(kube: Kube) -> RemoteLLM:
     home.kubectl("apply", "-f", str(ROOT / "examples/scripted-llm/scripted-llm.yaml"))
     home.kubectl("rollout", "status", "deployment/scripted-llm", "--timeout=120s")
     return RemoteLLM(home)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The chart as people get it."""
+    return package(ensure_tool("helm"), target=tmp_path_factory.mktemp("chart"))
+
+
+@pytest.fixture(scope="module")
+def release(kube: Kube, archive: Path) -> Iterator[Release]:
+    """The release of `make install`. It is there afterwards as it was, whatever became of it."""
+    found = Release(kube, RELEASE, SYSTEM_NAMESPACE)
+    before = archive.parent / "values.json"
+    before.write_text(json.dumps(found.values))
+    yield found
+    found.helm("upgrade", str(archive), "--install", "--values", str(before), "--reset-values", "--wait")
 
 
 @pytest.fixture

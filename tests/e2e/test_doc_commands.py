@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from devcluster.install import image_values, install
+from devcluster.install import as_arguments, values
 from devcluster.tools import ensure_tool
 from tests.support.doc_commands import scripts
+from tests.support.helm import Release
 from tests.support.kube import Kube
 
 ROOT = Path(__file__).parents[2]
@@ -22,14 +23,14 @@ SCRIPTS = [
 #: The images of a checkout have other names than those of a release, and a document speaks of the latter.
 HELM = """#!/bin/sh
 case "$1" in
-  install | upgrade | template) exec {helm} "$@" {values} ;;
+  install | upgrade | template) exec {helm} "$@" {images} ;;
   *) exec {helm} "$@" ;;
 esac
 """
 
 
 @pytest.fixture
-def environment(kube: Kube, tmp_path: Path) -> Iterator[dict[str, str]]:
+def environment(kube: Kube, release: Release, tmp_path: Path) -> Iterator[dict[str, str]]:
     """A shell's: its own kubeconfig, which commands may change, and the tools of the cluster. What the commands leave
     is taken away again."""
     before = namespaces(kube)
@@ -37,13 +38,12 @@ def environment(kube: Kube, tmp_path: Path) -> Iterator[dict[str, str]]:
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "kubectl").symlink_to(ensure_tool("kubectl"))
-    values = " ".join(f"--set-string '{key}={value}'" for key, value in image_values().items())
-    (tools / "helm").write_text(HELM.format(helm=ensure_tool("helm"), values=values))
+    images = " ".join(as_arguments(values()))
+    (tools / "helm").write_text(HELM.format(helm=ensure_tool("helm"), images=images))
     (tools / "helm").chmod(0o755)
     yield {**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig"), "PATH": f"{tools}:{os.environ['PATH']}"}
     for namespace in namespaces(kube) - before:
         kube.kubectl("delete", "namespace", namespace, "--wait=false")
-    install(kube.kubeconfig)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -76,7 +76,8 @@ class Cluster:
         for state in self.watches.pop(0):
             if "event" not in state:
                 self.state = state
-            event = {"type": state.get("event", "MODIFIED"), "object": self.run()}
+            gone = {"kind": "Status", "code": 410, "reason": "Expired"}
+            event = {"type": state.get("event", "MODIFIED"), "object": gone if state is EXPIRED else self.run()}
             await response.write(json.dumps(event).encode() + b"\n")
         return response
 

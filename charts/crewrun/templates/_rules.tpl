@@ -3,7 +3,11 @@ reads a value. */}}
 {{- define "crewrun.rules" -}}
 - apiGroups: [crewrun.dev]
   resources: [crewruns, crews, crewprofiles]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
+# A run's Crew is looked up before the run is refused for the want of it.
+- apiGroups: [crewrun.dev]
+  resources: [crews]
+  verbs: [get]
 - apiGroups: [crewrun.dev]
   resources: [crewruns/status]
   verbs: [patch]
