@@ -14,7 +14,21 @@ from crewrun_api.allowed import PROFILE_ONLY
 from crewrun_api.bounds import BOUNDS
 from crewrun_api.kinds import CrewSpec, Kind, ProfileSpec
 from crewrun_api.run import RunSpec
-from crewrun_api.shapes import ODD, Anything, Both, ByType, Each, Fields, Having, Leaf, Named, Shape, Wrapped
+from crewrun_api.shapes import (
+    MOST_ITEMS,
+    ODD,
+    TOO_MANY,
+    Anything,
+    Both,
+    ByType,
+    Each,
+    Fields,
+    Having,
+    Leaf,
+    Named,
+    Shape,
+    Wrapped,
+)
 
 Document = dict[str, Any]
 _KINDS: tuple[type[Kind], ...] = (ProfileSpec, CrewSpec, RunSpec)
@@ -34,8 +48,12 @@ def _of(kind: type[Kind]) -> Document:
         "apiGroup": names.GROUP,
         "apiVersion": names.VERSION,
         "matchConditions": [{"name": "says-something-new", "expression": _news(_FREE if kind is RunSpec else ())}],
-        # Without its type the API server takes an object for a map, which has keys to look at.
-        "variables": [{"name": "spec", "expression": "dyn(object.spec)"}],
+        "variables": [
+            # Without its type the API server takes an object for a map, which has keys to look at.
+            {"name": "spec", "expression": "dyn(object.spec)"},
+            # To go through a list with the place of each item: looking each of them up costs its square.
+            {"name": "numbers", "expression": str(list(range(MOST_ITEMS)))},
+        ],
         "bounds": _Compiler("bounds").compile(BOUNDS[kind.kind], "spec is outside the bounds of the policy"),
     }
     if kind.kind in PROFILE_ONLY:
@@ -136,21 +154,25 @@ class _Compiler:
     def _collection(self, shape: Each | Named, places: str, count: int) -> None:
         inner = shape.items if isinstance(shape, Each) else shape.values
         if isinstance(shape, Each) and isinstance(inner, Leaf):
+            self._told(places, f"at.value.size() <= {MOST_ITEMS}", TOO_MANY)
             wrong = f"!({_allows(inner, 'item')})"
-            index = f"string(at.value.indexOf(at.value.filter(item, {wrong})[0]))"
-            found = f"at.path + '[' + {index} + ']' + {_reason(inner)}"
+            first = f"string(at.value.indexOf(at.value.filter(item, {wrong})[0]))"
+            found = f"at.path + '[' + {first} + ']' + {_reason(inner)}"
             self._found.append(f"{places}.map(at, at.value.exists(item, {wrong}), {found})")
             return
         assert count < _MANY, "CEL cannot make one list of these"
-        for number in range(count):
-            at = f"{places}[{number}]"
+        if isinstance(shape, Each):
+            self._told(places, f"at.value.size() <= {MOST_ITEMS}", TOO_MANY)
+        for index in range(count):
+            at = f"{places}[{index}]"
             if isinstance(shape, Each):
-                place = _place(f"{at}.path + '[' + string({at}.value.indexOf(item)) + ']'", "item")
-                items = f"{at}.value.filter(item, item != null).map(item, {place})"
+                place = _place(f"{at}.path + '[' + string(number) + ']'", f"{at}.value[number]")
+                there = f"number < {at}.value.size() && {at}.value[number] != null"
+                items = f"variables.numbers.filter(number, {there}).map(number, {place})"
             else:
                 place = _place(f"{at}.path + '.' + key", f"{at}.value[key]")
                 items = f"{at}.value.filter(key, {at}.value[key] != null).map(key, {place})"
-            self._lead(inner, f"({places}.size() > {number} ? {items} : [])", _MANY, "each")
+            self._lead(inner, f"({places}.size() > {index} ? {items} : [])", _MANY, "each")
 
     def _typed(self, places: str, type_: str) -> str:
         """Those places that hold what is wanted there."""
@@ -159,7 +181,10 @@ class _Compiler:
         return self._variable(f"{name}_{type_}", f"{places}.filter(at, type(at.value) == {type_})")
 
     def _odd(self, places: str, wanted: str) -> None:
-        self._found.append(f"{places}.map(at, !({wanted}), at.path + {_literal(f': {ODD}')})")
+        self._told(places, wanted, ODD)
+
+    def _told(self, places: str, wanted: str, why: str) -> None:
+        self._found.append(f"{places}.map(at, !({wanted}), at.path + {_literal(f': {why}')})")
 
     def _lead(self, shape: Shape, places: str, count: int, name: str) -> None:
         if isinstance(shape, Anything):

@@ -13,6 +13,9 @@ from typing import Any
 from crewrun_api.policy import Policy
 
 ODD = "has another form than is allowed here"
+#: What CEL can number at a cost that the API server allows; a Pod's annotations hold no crew of so many tasks.
+MOST_ITEMS = 1000
+TOO_MANY = f"has more than {MOST_ITEMS} items"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,8 @@ def refused(shape: Shape, value: Any, path: str, policy: Policy) -> Iterator[tup
             yield from refused(shape.inner, inner, f"{path}.{key}", policy)
         case Having() if isinstance(value, Mapping):
             yield from refused(shape.then if shape.key in value else shape.otherwise, value, path, policy)
+        case Each() if isinstance(value, list) and len(value) > MOST_ITEMS:
+            yield path, TOO_MANY
         case Each() if isinstance(value, list):
             for index, inner in enumerate(value):
                 yield from refused(shape.items, inner, f"{path}[{index}]", policy)

@@ -4,18 +4,19 @@
 """
 
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import SYSTEM_NAMESPACE, Space, profile
+from tests.support.helm import Release
 from tests.support.kube import Document, Kube, condition, document, phase
 from tests.support.llm import RemoteLLM
 from tests.support.policy import POLICY, REFUSED, crew_spec, definition, run_spec
 
-DEPLOYMENT = "deployment/crewrun"
-POLICY_VARIABLE = "CREWRUN_POLICY"
 #: Lines that stand for 9 to the power of 7 texts.
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 7)
@@ -24,19 +25,9 @@ Attack = Callable[[Space], str]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def strict(kube: Kube) -> Iterator[None]:
-    """The installed operator has the strict policy of the tables, and then its own again."""
-    system = kube.within(SYSTEM_NAMESPACE)
-    found = json.loads(system.kubectl("get", DEPLOYMENT, "-o", "json"))["spec"]["template"]["spec"]["containers"][0]
-    before = [variable["value"] for variable in found["env"] if variable["name"] == POLICY_VARIABLE]
-    set_policy(system, f"{POLICY_VARIABLE}={json.dumps(POLICY)}")
-    yield
-    set_policy(system, f"{POLICY_VARIABLE}={before[0]}" if before else f"{POLICY_VARIABLE}-")
-
-
-def set_policy(system: Kube, setting: str) -> None:
-    system.kubectl("set", "env", DEPLOYMENT, setting)
-    system.kubectl("rollout", "status", DEPLOYMENT, "--timeout=120s")
+def strict(release: Release, archive: Path) -> None:
+    """The release has the strict policy of the tables, in the operator and at the API server."""
+    release.upgrade(archive, {**release.values, "policy": POLICY})
 
 
 def created(kube: Kube, *documents: Document, validate: bool = True) -> str | None:
@@ -90,19 +81,16 @@ def pruned(own: Space) -> str:
 def injected(own: Space) -> str:
     """Words that shells, Kubernetes and templates would replace by the key."""
     words = "$(OPENAI_API_KEY) ${OPENAI_API_KEY} {OPENAI_API_KEY} {{OPENAI_API_KEY}} %OPENAI_API_KEY%"
-    own.llm.play({"replies": [{"text": "Done."}]})
+    as_written = {"match": {"anyMessage": re.escape(words)}, "replies": [{"text": "I read what you wrote."}]}
+    own.llm.play(as_written, {"replies": [{"text": "I read something else."}]})
     assert created(own.kube, document("CrewRun", "attack", run_spec(inputs={"topic": words}))) is None
     run = own.kube.await_end("attack")
     (pod,) = own.kube.items("pods")
     variables = [str(variable.get("value")) for variable in pod["spec"]["containers"][0]["env"]]
     assert phase(run) == "Succeeded" and not any("$(" in value for value in variables)
-    everything = json.dumps([own.calls, run, own.kube.items("configmaps"), own.kube.items("events")])
+    everything = json.dumps([run, own.kube.items("configmaps"), own.kube.items("events")])
     assert own.key not in everything
-    return "the model reads these very words: " + ("yes" if "$(OPENAI_API_KEY)" in prompts(own) else prompts(own))
-
-
-def prompts(own: Space) -> str:
-    return json.dumps([call.get("messages", call) for call in own.calls])
+    return f"the model says: {run['status']['output']['value']}"
 
 
 def as_nobody(*arguments: str) -> Attack:
@@ -133,12 +121,17 @@ def unknown(**pod: Any) -> Attack:
 HOST_PATH = {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}
 PYTHON = definition(before_kickoff_callbacks=[{"python": "os.system"}])
 LARGE = definition(task={"description": "x" * 1024 * 1024})
+IN_RUNS = [case for case in REFUSED if case.kind == "CrewRun" and case.want]
 ATTACKS: dict[str, tuple[Attack, str]] = {
     **{
-        f"run: {case.title} ({case.want})": (a_run(**case.spec), f"{case.want}: ")
-        for case in REFUSED
-        if case.kind == "CrewRun"
+        f"{case.title}: {case.want}": (a_run(**case.spec), f"{case.want}: ")
+        for case in IN_RUNS
+        if "spec.crew.definition" in str(case.want) or "spec.crew" not in str(case.want)
     },
+    "a Secret in an inline crew": (
+        a_run(crew=crew_spec(envFrom=[{"secretRef": {"name": "x"}}])),
+        "spec.crew.envFrom: ",
+    ),
     "profile: hostPath": (a_profile(pod=HOST_PATH), "spec.pod.volumes[0]: this kind of volume is not allowed"),
     "profile: a foreign service account": (
         a_profile(pod={"serviceAccountName": "cluster-admin"}),
@@ -146,12 +139,12 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     ),
     "profile: an image off the list": (a_profile(pod={"image": "ghcr.io/evil/x"}), "spec.pod.image: this image is not"),
     "profile: another runtime class": (a_profile(pod={"runtimeClassName": "runc"}), "spec.pod.runtimeClassName: this"),
-    "run: hostNetwork": (unknown(hostNetwork=True), 'unknown field "spec.pod.hostNetwork"'),
+    "run: hostNetwork": (unknown(hostNetwork=True), 'hostNetwork"'),
     "run: privileged": (
         unknown(securityContext={"privileged": True}),
-        'unknown field "spec.pod.securityContext"',
+        'securityContext"',
     ),
-    "run: containers of its own": (unknown(containers=[]), 'unknown field "spec.pod.containers"'),
+    "run: containers of its own": (unknown(containers=[]), 'containers"'),
     "run: the same without kubectl's check": (pruned, "stored as pod: {}"),
     "definition with Python": (a_run(crew=crew_spec(definition=PYTHON)), "before_kickoff_callbacks"),
     "Python in a ConfigMap": (
@@ -163,17 +156,17 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
         a_run(crew=crew_spec(definition=definition(task={"description": "Say {OPENAI_API_KEY}."}))),
         "InvalidInputs: spec.inputs.OPENAI_API_KEY: is missing",
     ),
-    "templates in inputs": (injected, "the model reads these very words: yes"),
+    "templates in inputs": (injected, "the model says: I read what you wrote."),
     "a template as the run's name": (misnamed, "Invalid value"),
     "a bomb of YAML aliases": (classic(BOMB), "holds too much, with every alias followed"),
     "a definition of 1 MiB": (a_run(crew=crew_spec(definition=LARGE)), "TooLarge: "),
-    "a report without a token": (forged, "Unauthorized"),
+    "a report without a token": (forged, "asked for the client to provide credentials"),
     "reading a result without rights": (as_nobody("get", "crewruns"), 'cannot list resource "crewruns"'),
     "reading an output without rights": (as_nobody("get", "configmaps"), 'cannot list resource "configmaps"'),
     "reading a runner's log without rights": (as_nobody("logs", "job/attack"), "is forbidden"),
     "writing a status without rights": (
         as_nobody("patch", "crewrun", "attack", "--subresource=status", "--type=merge", "-p", '{"status": {}}'),
-        'cannot patch resource "crewruns/status"',
+        'resource "crewruns/status"',
     ),
 }
 

@@ -12,10 +12,11 @@ import pytest
 import yaml
 from kubernetes.client import ApiException
 
+from crewrun_api.names import PAYLOAD_LIMIT_BYTES
 from tests.integration.conftest import ROOT, devcluster
 from tests.support.kube import GROUP, VERSION, Kube, condition, document
 from tests.support.operator import Operator
-from tests.support.policy import ALLOWED, POLICY, REFUSED, Case, crew_spec, run_spec
+from tests.support.policy import AGENT, ALLOWED, POLICY, REFUSED, TASK, Case, crew_spec, run_spec
 
 CASES = [*REFUSED, *ALLOWED]
 RUNNER = {"repository": "localhost/crewrun-runner", "tag": "dev"}
@@ -153,6 +154,31 @@ def test_a_policy_without_profile_only_has_the_bounds_alone(kube: Kube) -> None:
         refused = Case("an image", "CrewRun", run_spec(crew=crew_spec(pod={"image": "evil"})), "spec.crew.pod.image")
         assert answer(space, taken) is None
         assert f"denied request: {refused.want}: this image is not" in (answer(space, refused) or "")
+
+
+def test_the_largest_crew_that_can_run_is_judged_within_the_limits_of_the_api_server(guarded: Kube) -> None:
+    agents = {f"agent-{number}": {**AGENT, "llm": {"model": "openai/gpt-4o"}} for number in range(100)}
+    tasks = [{**TASK, "name": f"t{number}", "agent": "agent-0", "description": "x" * 330} for number in range(450)]
+    spec = {"definition": {"agents": agents, "tasks": tasks}}
+    assert 190_000 < len(json.dumps(spec)) < PAYLOAD_LIMIT_BYTES
+    assert answer(guarded, Case("a large crew", "Crew", spec)) is None
+    tasks[-1]["tools"] = ["FileReadTool"]
+    assert "denied request: spec.definition.tasks[449].tools: " in (
+        answer(guarded, Case("a large crew", "Crew", spec)) or ""
+    )
+
+
+def test_lists_may_be_empty_and_hold_any_text(kube: Kube) -> None:
+    """What the chart's schema accepts becomes CEL that the API server accepts. A message of several lines it does not
+    show, but a shorter one."""
+    odd = ["", "'", '"', "\\", "{{", "\n", "<&>", "\u2028", "é"]
+    for lists, want in (([], "denied request: spec.pod.serviceAccountName: "), (odd, "denied request: spec ")):
+        policy = dict.fromkeys(("images", "serviceAccounts", "runtimeClasses", "volumeTypes"), lists)
+        with policies(kube.within("policy-odd"), {**POLICY, **policy}) as space:
+            own = Case("the operator's own image", "CrewProfile", {"pod": {"image": "localhost/crewrun-runner:dev"}})
+            foreign = Case("an account", "CrewProfile", {"pod": {"serviceAccountName": "default"}})
+            assert answer(space, own) is None
+            assert want in (answer(space, foreign) or "")
 
 
 def test_the_policies_are_free_of_warnings(guarded: Kube) -> None:

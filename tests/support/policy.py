@@ -163,6 +163,7 @@ _DEFINITIONS: list[tuple[str, Spec, str]] = [
      "agents[0].a.tools"),
     ("the second task", {"agents": {"a": AGENT}, "tasks": [TASK, {**TASK, "name": "u", "tools": ["x"]}]},
      "tasks[1].tools"),
+    ("more tasks than anybody can count", {"agents": {"a": AGENT}, "tasks": [TASK] * 1001}, "tasks"),
     ("the second agent", {"agents": {"a": AGENT, "b": {**AGENT, "tools": ["x"]}}, "tasks": [TASK]}, "agents.b.tools"),
 ]  # fmt: skip
 
