@@ -169,10 +169,10 @@ def test_a_profile_is_made_after_the_crds() -> None:
 
 
 def test_runners_may_go_where_the_values_say_and_to_the_operator() -> None:
-    egress = [{"ports": [{"protocol": "TCP", "port": 8000}]}]
+    egress = [{"ports": [{"protocol": "TCP", "port": 9000}]}]
     values = {"networkPolicy": {"runners": {"enabled": True, "namespaces": ["a"]}}, "runner": {"egress": egress}}
     rules = named(render(values), "NetworkPolicy", "crewrun-runners", "a")["spec"]["egress"]
-    assert [rule["ports"][0]["port"] for rule in rules] == [53, 8443, 8000]
+    assert [rule["ports"][0]["port"] for rule in rules] == [53, 8443, 8000, 9000]
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,9 @@ def empty(cluster: list[str]) -> Kube:
 def test_an_uninstall_leaves_what_people_made_unless_the_release_was_told_otherwise(empty: Kube, archive: Path) -> None:
     system, team = empty.within("crewrun-system"), empty.within("team-a")
     release = Release(empty, "crewrun", system.namespace)
-    release.install(archive, {}, "--wait=false")
-    empty.kubectl("wait", "--for=condition=Established", "crd", *CRDS, "--timeout=30s")
+    profile = {"name": "development", "namespace": team.namespace, "spec": {"default": True}}
+    release.install(archive, {"profiles": [profile]}, "--wait=false")
+    assert team.get("crewprofiles", "development")["spec"] == {"default": True}, "its CRD came with the same release"
     team.apply(crew("research"))
     release.helm("uninstall", "--wait")
     assert [each["metadata"]["name"] for each in team.items("crews")] == ["research"]
