@@ -48,7 +48,7 @@ _CONDITIONS = [
 def generated_files(readme: str) -> dict[Path, str]:
     """Every generated file by its path below the repository's root; the README keeps what people wrote in it."""
     return {
-        CHART / "values.yaml": f"# {_MARK}\n\n" + "\n".join(_yaml(ChartValues(), 0)) + "\n",
+        CHART / "values.yaml": f"# {_MARK}\n" + "\n".join(_yaml(ChartValues(), 0)) + "\n",
         CHART / "values.schema.json": json.dumps(schema(), indent=2) + "\n",
         CHART / "README.md": readme.split(_TABLE)[0] + _TABLE + "\n\n" + "\n".join(_table()) + "\n",
     }

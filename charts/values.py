@@ -120,12 +120,18 @@ class Operator(Values):
     volume_mounts: list[Document] = Field(default=[], description="Where the operator sees them.")
     pod_labels: Labels = Field(default={}, description="More labels of its Pod.")
     pod_annotations: Annotations = Field(default={}, description="More annotations of its Pod.")
-    node_selector: Labels = Field(default={}, description="As in a Pod.")
-    tolerations: list[Document] = Field(default=[], description="As in a Pod.")
-    affinity: Document = Field(default={}, description="As in a Pod.")
-    topology_spread_constraints: list[Document] = Field(default=[], description="As in a Pod.")
-    priority_class_name: OptionalName = Field(default="", description="As in a Pod.")
-    pod_disruption_budget: DisruptionBudget = Field(default=DisruptionBudget(), description="While nodes are drained.")
+    node_selector: Labels = Field(default={}, description="Labels that the operator's node must have.")
+    tolerations: list[Document] = Field(default=[], description="Taints that the operator tolerates.")
+    affinity: Document = Field(default={}, description="Where the operator is placed, or rather placed.")
+    topology_spread_constraints: list[Document] = Field(
+        default=[], description="How the operator is spread, beside other Pods that the selector names."
+    )
+    priority_class_name: OptionalName = Field(
+        default="", description="PriorityClass of the operator. Empty: the cluster's default."
+    )
+    pod_disruption_budget: DisruptionBudget = Field(
+        default=DisruptionBudget(), description="PodDisruptionBudget of the operator."
+    )
 
 
 class ServiceAccount(Values):
