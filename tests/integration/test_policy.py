@@ -95,6 +95,7 @@ def judged(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
             case: condition(space.await_run(name, lambda run: bool(condition(run, "Accepted"))), "Accepted")
             for case, name in runs.items()
         }
+    space.kubectl("delete", "crewruns", "--all")  # another operator has another policy, and would run them
 
 
 def classic(name: str, agents: str) -> dict[str, Any]:
@@ -168,17 +169,13 @@ def test_the_largest_crew_that_can_run_is_judged_within_the_limits_of_the_api_se
     )
 
 
-def test_lists_may_be_empty_and_hold_any_text(kube: Kube) -> None:
-    """What the chart's schema accepts becomes CEL that the API server accepts. A message of several lines it does not
-    show, but a shorter one."""
-    odd = ["", "'", '"', "\\", "{{", "\n", "<&>", "\u2028", "é"]
-    for lists, want in (([], "denied request: spec.pod.serviceAccountName: "), (odd, "denied request: spec ")):
-        policy = dict.fromkeys(("images", "serviceAccounts", "runtimeClasses", "volumeTypes"), lists)
-        with policies(kube.within("policy-odd"), {**POLICY, **policy}) as space:
-            own = Case("the operator's own image", "CrewProfile", {"pod": {"image": "localhost/crewrun-runner:dev"}})
-            foreign = Case("an account", "CrewProfile", {"pod": {"serviceAccountName": "default"}})
-            assert answer(space, own) is None
-            assert want in (answer(space, foreign) or "")
+def test_a_list_that_is_empty_allows_nothing_but_the_operators_own_image(kube: Kube) -> None:
+    policy: dict[str, list[str]] = {name: [] for name in ("images", "serviceAccounts", "runtimeClasses", "volumeTypes")}
+    with policies(kube.within("policy-empty"), {**POLICY, **policy}) as space:
+        own = Case("the operator's own image", "CrewProfile", {"pod": {"image": "localhost/crewrun-runner:dev"}})
+        foreign = Case("an account", "CrewProfile", {"pod": {"serviceAccountName": "default"}})
+        assert answer(space, own) is None
+        assert "denied request: spec.pod.serviceAccountName: " in (answer(space, foreign) or "")
 
 
 def test_the_policies_are_free_of_warnings(guarded: Kube) -> None:
