@@ -23,8 +23,10 @@ def runner(space: Kube, operator: Operator, certificates: Path) -> StandIn:
 
 
 def everything(space: Kube) -> list[Document]:
-    """What a report could leave behind, without what time alone changes."""
-    items = [item for kind in ("crewruns", "configmaps", "jobs", "events") for item in space.items(kind)]
+    """What a report could leave behind, without what time alone changes: Kubernetes tells of its Jobs and Pods when it
+    comes to that."""
+    items = [item for kind in ("crewruns", "configmaps", "jobs") for item in space.items(kind)]
+    items += [event for event in space.items("events") if event["involvedObject"]["kind"] == "CrewRun"]
     return [{**item, "metadata": {**item["metadata"], "managedFields": None}} for item in items]
 
 
