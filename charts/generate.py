@@ -55,8 +55,12 @@ def generated_files(readme: str) -> dict[Path, str]:
 
 
 def schema() -> dict[str, Any]:
-    """The schema that Helm checks values by. `global` is Helm's own."""
-    document = ChartValues.model_json_schema(by_alias=True)
+    """The schema that Helm checks values by. `global` is Helm's own.
+
+    Helm checks them after it has put in what values.yaml says, so whatever has a default is there, unless somebody took
+    it away with null or kept the values of an older chart: no template renders nonsense of that, the schema refuses it.
+    """
+    document = ChartValues.model_json_schema(by_alias=True, mode="serialization")
     document["properties"]["global"] = {"type": "object", "description": "Helm's own."}
     return {"$schema": "http://json-schema.org/draft-07/schema#", **document, "allOf": _CONDITIONS}
 

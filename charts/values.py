@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from charts.kubernetes import Document, EnvVar, Resources, Toleration, Volume, VolumeMount
 from crewrun_api.policy import Policy as Bounds
 
-Document = dict[str, Any]
 _LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 Label = Annotated[str, StringConstraints(pattern=_LABEL)]
 Name = Annotated[
@@ -36,7 +36,12 @@ Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,3}(s|m)$")]
 class Values(BaseModel):
     """A part of the values: an unknown key is an error."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        extra="forbid",
+        populate_by_name=True,
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class PullPolicy(StrEnum):
@@ -111,17 +116,17 @@ class Operator(Values):
     log_level: Annotated[str, StringConstraints(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
         default="INFO", description="Least level that is logged: DEBUG, INFO, WARNING or ERROR."
     )
-    resources: Document = Field(
+    resources: Resources = Field(
         default={"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
         description="Requests and limits of its container.",
     )
-    env: list[Document] = Field(default=[], description="More environment variables, as in a container.")
-    volumes: list[Document] = Field(default=[], description="More volumes, as in a Pod.")
-    volume_mounts: list[Document] = Field(default=[], description="Where the operator sees them.")
+    env: list[EnvVar] = Field(default=[], description="More environment variables, as in a container.")
+    volumes: list[Volume] = Field(default=[], description="More volumes, as in a Pod.")
+    volume_mounts: list[VolumeMount] = Field(default=[], description="Where the operator sees them.")
     pod_labels: Labels = Field(default={}, description="More labels of its Pod.")
     pod_annotations: Annotations = Field(default={}, description="More annotations of its Pod.")
     node_selector: Labels = Field(default={}, description="Labels that the operator's node must have.")
-    tolerations: list[Document] = Field(default=[], description="Taints that the operator tolerates.")
+    tolerations: list[Toleration] = Field(default=[], description="Taints that the operator tolerates.")
     affinity: Document = Field(default={}, description="Where the operator is placed, or rather placed.")
     topology_spread_constraints: list[Document] = Field(
         default=[], description="How the operator is spread, beside other Pods that the selector names."
@@ -207,7 +212,7 @@ class Admission(Values):
 class Policy(Bounds, Values):
     """What runs may ask for."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True, frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     admission: Admission = Field(default=Admission(), description="The policy at the API server.")
 
@@ -329,7 +334,9 @@ class ChartValues(Values):
         default=NetworkPolicy(), description="NetworkPolicies. They need a network plug-in that enforces them."
     )
     profiles: list[Profile] = Field(
-        default=[], description="CrewProfiles that are made after each install and upgrade: name, namespace and spec."
+        default=[],
+        description="CrewProfiles that come with the release and are changed in place by an upgrade: name, namespace "
+        "and spec.",
     )
     monitoring: Monitoring = Field(default=Monitoring(), description="Prometheus and Grafana.")
     test: Test = Field(default=Test(), description="What `helm test` runs.")

@@ -168,6 +168,15 @@ def test_a_profile_is_made_after_the_crds() -> None:
     assert "post-install" in profile["metadata"]["annotations"]["helm.sh/hook"]
 
 
+def test_a_profile_is_a_part_of_the_release_where_its_kind_is_known() -> None:
+    known = ("--api-versions", "crewrun.dev/v1alpha1/CrewProfile")
+    profiles = [{"name": "p", "namespace": "a", "spec": {}}]
+    assert (
+        "helm.sh/hook"
+        not in named(render({"profiles": profiles}, *known), "CrewProfile", "p")["metadata"]["annotations"]
+    )
+
+
 def test_runners_may_go_where_the_values_say_and_to_the_operator() -> None:
     egress = [{"ports": [{"protocol": "TCP", "port": 9000}]}]
     values = {"networkPolicy": {"runners": {"enabled": True, "namespaces": ["a"]}}, "runner": {"egress": egress}}
@@ -190,6 +199,12 @@ def test_runners_may_go_where_the_values_say_and_to_the_operator() -> None:
         ({"reports": {"tls": {"source": "Secret"}}}, "/reports/tls/secretName"),
         ({"networkPolicy": {"runners": {"enabled": True}}}, "/networkPolicy/runners/namespaces"),
         ({"monitoring": {"serviceMonitor": {"interval": "often"}}}, "/monitoring/serviceMonitor/interval"),
+        ({"operator": {"resources": {"limits": {"memory": "1 GB"}}}}, "/operator/resources/limits/memory"),
+        ({"operator": {"resources": {"limit": {}}}}, "/operator/resources"),
+        ({"operator": {"env": [{"name": "A", "value": 1}]}}, "/operator/env/0/value"),
+        ({"operator": {"volumeMounts": [{"name": "a"}]}}, "/operator/volumeMounts/0"),
+        ({"operator": {"workers": None}}, "/operator': missing property 'workers'"),
+        ({"policy": None}, "missing property 'policy'"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_path(values: Document, want_path: str) -> None:
@@ -200,7 +215,7 @@ def test_a_wrong_value_is_refused_with_its_path(values: Document, want_path: str
 PREFERENCE = {"matchExpressions": [{"key": "a", "operator": "Exists"}]}
 PREFERRED = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": PREFERENCE}]}
 SAMPLES: dict[str, list[Any]] = {
-    "resources": [{}, {"requests": {"cpu": "1"}}, {"limits": {"memory": "1Gi"}}],
+    "resources": [{}, {"requests": {"cpu": 0.5}}, {"limits": {"memory": "1Gi"}}],
     "env": [
         [],
         [{"name": "A", "value": "b"}, {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
@@ -237,7 +252,7 @@ def drawn(node: Document, definitions: Document) -> st.SearchStrategy[Any]:
                 for name, part in node["properties"].items()
                 if name != "global"  # Helm's own
             }
-            required = set(node.get("required", ()))
+            required = {name for name in parts if "default" not in node["properties"][name]}
             return st.fixed_dictionaries(
                 {name: parts[name] for name in required}, optional={n: p for n, p in parts.items() if n not in required}
             )
@@ -252,7 +267,8 @@ def drawn(node: Document, definitions: Document) -> st.SearchStrategy[Any]:
 
 
 SCHEMA = schema()
-VALUES = drawn(SCHEMA, SCHEMA["$defs"]).filter(jsonschema_rs.validator_for(SCHEMA).is_valid)
+TOGETHER = jsonschema_rs.validator_for({"allOf": SCHEMA["allOf"]})
+VALUES = drawn(SCHEMA, SCHEMA["$defs"]).filter(TOGETHER.is_valid)
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,10 @@ from devcluster.tools import ensure_tool
 from tests.integration.conftest import HERE, devcluster, takes_reports
 from tests.support.audit import granted, log_lines, requests
 from tests.support.helm import Release
-from tests.support.kube import Kube, crew, phase, run
+from tests.support.kube import Document, Kube, crew, phase, run
 from tests.support.operator import Operator
 
+SCHEMA = "/spec/versions/0/schema/openAPIV3Schema"
 CRDS = ("crewprofiles.crewrun.dev", "crewruns.crewrun.dev", "crews.crewrun.dev")
 
 
@@ -52,9 +53,62 @@ def test_an_uninstall_leaves_what_people_made_unless_the_release_was_told_otherw
     release.helm("uninstall", "--wait")
     assert [each["metadata"]["name"] for each in team.items("crews")] == ["research"]
 
+    older = [{"op": "remove", "path": f"{SCHEMA}/properties/spec"}]
+    empty.kubectl("patch", "crd", CRDS[-1], "--type=json", "--patch", json.dumps(older))
     release.install(archive, {}, "--wait=false")
     assert [each["metadata"]["name"] for each in team.items("crews")] == ["research"]
+    (version,) = empty.get("crd", CRDS[-1])["spec"]["versions"]
+    assert "spec" in version["schema"]["openAPIV3Schema"]["properties"], "CRDs that were left are brought up to date"
     release.upgrade(archive, {"crds.keep": False}, "--wait=false")
+    release.helm("uninstall", "--wait")
+    empty.kubectl("wait", "crd", *CRDS, "--for=delete", "--timeout=60s")
+
+
+def test_a_profile_of_the_values_is_changed_in_place(empty: Kube, archive: Path) -> None:
+    """Its age decides which default is the newest, and runs that begin during an upgrade must find it."""
+    release, team = Release(empty, "crewrun", "profiles-system"), empty.within("team-d")
+    empty.within(release.namespace)
+
+    def values(timeout: object) -> Document:
+        spec = {"default": True, "llm": {"timeoutSeconds": timeout}}
+        return {"profiles": [{"name": "ours", "namespace": team.namespace, "spec": spec}]}
+
+    def found(want: int) -> str:
+        profile = team.get("crewprofiles", "ours")
+        assert profile["spec"] == {"default": True, "llm": {"timeoutSeconds": want}}
+        return str(profile["metadata"]["uid"])
+
+    release.install(archive, values(10), "--wait=false")
+    by_a_hook = found(10)
+    release.upgrade(archive, values(20), "--wait=false")
+    first = found(20)
+    assert first != by_a_hook, "what a hook made is replaced once"
+    release.upgrade(archive, values(30), "--wait=false")
+    wrong = f"profiles={json.dumps(values('long')['profiles'])}"
+    refused = release.run("upgrade", str(archive), "--reuse-values", "--set-json", wrong)
+    assert refused.returncode != 0 and "timeoutSeconds" in refused.stderr
+    assert found(30) == first, "a wrong one takes nothing away"
+    release.helm("rollback", "2")
+    assert found(20) == first
+    release.helm("rollback", "1")
+    assert found(10) != first
+    release.upgrade(archive, values(40), "--wait=false")
+    assert found(40) != first
+    release.upgrade(archive, {}, "--wait=false")
+    assert team.items("crewprofiles") == [], "what the values no longer name goes"
+    release.helm("uninstall", "--wait")
+
+
+def test_a_profile_outlives_the_release_that_a_hook_made_it_for_and_is_taken_over(empty: Kube, archive: Path) -> None:
+    release, team = Release(empty, "crewrun", "profiles-system"), empty.within("team-e")
+    empty.kubectl("delete", "crd", *CRDS)
+    profile = {"name": "ours", "namespace": team.namespace}
+    release.install(archive, {"profiles": [{**profile, "spec": {"default": True}}]}, "--wait=false")
+    release.helm("uninstall", "--wait")
+    release.install(
+        archive, {"profiles": [{**profile, "spec": {"default": False}}], "crds.keep": False}, "--wait=false"
+    )
+    assert team.get("crewprofiles", "ours")["spec"] == {"default": False}
     release.helm("uninstall", "--wait")
     empty.kubectl("wait", "crd", *CRDS, "--for=delete", "--timeout=60s")
 

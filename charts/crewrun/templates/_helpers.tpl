@@ -2,11 +2,12 @@
 {{ .Values.nameOverride | default .Chart.Name }}
 {{- end }}
 
-{{/* What every object of this release is named after. Short enough for suffixes in a DNS label. */}}
+{{/* What every object of this release is named after. Short enough for suffixes in a DNS label, and without the dots
+that a release's name may have: a Service's may not. */}}
 {{- define "crewrun.name" -}}
 {{- $chart := include "crewrun.chart" . }}
 {{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name $chart) (contains $chart .Release.Name) }}
-{{- .Values.fullnameOverride | default $name | trunc 40 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | default $name | replace "." "-" | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "crewrun.selector" -}}
