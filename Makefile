@@ -100,11 +100,13 @@ RELEASE_FLAGS = $(if $(PLATFORMS),--platforms $(PLATFORMS)) $(if $(REGISTRY),--r
 ##@ Generated files
 generate: .venv/.synced ## Write CRDs and the field reference from the models
 	@$(PY) -m crewrun_api.generate
+	@$(PY) -m crewrun_operator.metrics_reference
 	@$(PY) -m charts.generate
 
 verify: .venv/.synced ## Fail when a generated file is not what the models say, chart or workflows do not lint, or a CRD takes less
 	@echo "== verify"
 	@$(PY) -m crewrun_api.generate --check
+	@$(PY) -m crewrun_operator.metrics_reference --check
 	@$(PY) -m charts.generate --check
 	@$(PY) -m devcluster.compatibility
 	@$$($(DEVCLUSTER) tool helm) lint --strict --quiet charts/crewrun

@@ -279,7 +279,7 @@ class Monitor(Values):
 
 
 class Rules(Values):
-    """Alerts."""
+    """Recording rules and alerts."""
 
     enabled: bool = Field(
         default=False, description="Whether it is made. It needs the CRDs of the Prometheus operator."
@@ -301,7 +301,9 @@ class Monitoring(Values):
 
     service_monitor: Monitor = Field(default=Monitor(), description="A ServiceMonitor.")
     pod_monitor: Monitor = Field(default=Monitor(), description="A PodMonitor, for those who have no Services scraped.")
-    prometheus_rule: Rules = Field(default=Rules(), description="Alerts.")
+    prometheus_rule: Rules = Field(
+        default=Rules(), description="A PrometheusRule: averages and success rate over an hour, and alerts."
+    )
     dashboard: Dashboard = Field(default=Dashboard(), description="A dashboard.")
 
 

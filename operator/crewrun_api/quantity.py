@@ -1,4 +1,4 @@
-"""Amounts of memory and disk as Kubernetes writes them."""
+"""Amounts of memory, disk and CPU as Kubernetes writes them."""
 
 from decimal import Decimal, InvalidOperation
 
@@ -24,3 +24,12 @@ def in_bytes(quantity: str) -> int:
     if unit not in _UNITS or not amount.is_finite():
         raise InvalidOperation(f"{quantity!r} is no amount of bytes")
     return int(amount * _UNITS[unit])
+
+
+def in_cores(quantity: str) -> float:
+    """Raises InvalidOperation for what is no amount of CPU."""
+    number = quantity.removesuffix("m")
+    amount = Decimal(number)
+    if not amount.is_finite():
+        raise InvalidOperation(f"{quantity!r} is no amount of CPU")
+    return float(amount if number == quantity else amount / 1000)

@@ -21,7 +21,6 @@ from crewrun_operator.configmaps import ConfigMaps
 from crewrun_operator.hooks import Hooks
 from crewrun_operator.job import build_job
 from crewrun_operator.lookups import listed, payload_of, read_config_maps
-from crewrun_operator.metrics import Metrics
 from crewrun_operator.observed import Notice, Plan, Refusal, Save, StartAttempt, Stop
 from crewrun_operator.sources import config_maps_of, crew_spec_of
 from crewrun_operator.status import as_document, merge_patch
@@ -38,8 +37,8 @@ log = structlog.get_logger(__name__)
 class Applier:
     """Turns plans into requests."""
 
-    def __init__(self, api: Api, store: Store, metrics: Metrics, reporting: Where = lambda: None) -> None:
-        self._api, self._store, self._metrics, self._reporting = api, store, metrics, reporting
+    def __init__(self, api: Api, store: Store, reporting: Where = lambda: None) -> None:
+        self._api, self._store, self._reporting = api, store, reporting
         self._config_maps, self._hooks = ConfigMaps(api, store), Hooks(api, store)
 
     async def apply(self, run: Manifest, plan: Plan, now: datetime) -> bool:
@@ -115,15 +114,7 @@ class Applier:
         path = paths.run_status(metadata["namespace"], metadata["name"])
         written = await self._api.merge_patch(path, {**precondition, "status": patch})
         self._store.written(written, now)
-        self._count_ends(old, status)
         return written
-
-    def _count_ends(self, old: RunStatus, new: RunStatus) -> None:
-        """Metrics go out only after the status write that they tell of."""
-        told = {attempt.number for attempt in old.attempts if attempt.outcome is not None}
-        for attempt in new.attempts:
-            if attempt.outcome is not None and attempt.reason is not None and attempt.number not in told:
-                self._metrics.attempts.labels(attempt.outcome, attempt.reason).inc()
 
     async def _start(self, run: Manifest, start: StartAttempt) -> None:
         """Make the attempt's Job; one that cannot be made is a fact to decide by."""

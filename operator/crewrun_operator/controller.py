@@ -6,6 +6,7 @@ A missed event costs time, never a run: every key is listed and decided again fr
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import structlog
 
@@ -27,6 +28,7 @@ _LONGEST_ERROR_DELAY = 60.0
 _CONFLICT = 409
 #: How long after a list a watch may still deliver what the list showed.
 _WATCH_DELAY_SECONDS = 30.0
+_WATCHED = (paths.CREWS, paths.PROFILES, paths.CREWRUNS, paths.JOBS, paths.PODS)
 
 
 class Controller:
@@ -41,15 +43,19 @@ class Controller:
         reporting: Where = lambda: None,
     ) -> None:
         self._settings, self._api, self._store, self._metrics = settings, api, store, metrics
-        self._applier = Applier(api, store, metrics, reporting)
+        self._applier = Applier(api, store, reporting)
         self._errors: defaultdict[Key, int] = defaultdict(int)
-        self._last_event: dict[str, float] = {}
+        self._time = asyncio.get_running_loop().time
+        self.last_resync = self._time()
+        self._last_event = dict.fromkeys(_WATCHED, self.last_resync)
         self.queue: WorkQueue[Key] = WorkQueue()
         self.synced = False
         self.inbox = Inbox(store, self.queue, lambda: self.synced)
-        self.last_resync = asyncio.get_running_loop().time()
         metrics.queue_depth.set_function(self.queue.__len__)
         metrics.queue_age.set_function(self.queue.oldest_wait)
+        metrics.list_age.set_function(self.oldest_resync_seconds)
+        for plural in self._last_event:
+            metrics.watch_age.labels(plural).set_function(partial(self.watch_age_seconds, plural))
 
     async def run(self) -> None:
         """List everything once, then decide; then list again from time to time. Ends only by an error."""
@@ -63,7 +69,7 @@ class Controller:
 
     def seen(self, plural: str, keys: list[Key]) -> None:
         """What a watch of this kind delivered."""
-        self._last_event[plural] = asyncio.get_running_loop().time()
+        self._last_event[plural] = self._time()
         for key in keys:
             self.queue.add(key)
 
@@ -76,7 +82,7 @@ class Controller:
             if not missed:
                 continue
             await asyncio.sleep(_WATCH_DELAY_SECONDS)
-            dead = [plural for plural in missed if self._last_event.get(plural, 0) < begun]
+            dead = [plural for plural in missed if self._last_event[plural] < begun]
             if dead:
                 raise RuntimeError(f"the watches of {', '.join(dead)} are dead: a list shows what they did not")
 
@@ -97,7 +103,7 @@ class Controller:
             news |= self._store.sweep(plural, namespace, uids, list_version)
             if news:
                 missed.append(plural)
-        self.last_resync = asyncio.get_running_loop().time()
+        self.last_resync = self._time()
         for key in self._store.runs:
             self.queue.add(key)
         return missed
@@ -157,4 +163,8 @@ class Controller:
 
     def oldest_resync_seconds(self) -> float:
         """How long ago everything was listed."""
-        return asyncio.get_running_loop().time() - self.last_resync
+        return self._time() - self.last_resync
+
+    def watch_age_seconds(self, plural: str) -> float:
+        """How long ago a watch of this kind delivered an event, or this process began."""
+        return self._time() - self._last_event[plural]

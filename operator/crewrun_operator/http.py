@@ -29,7 +29,7 @@ def application(settings: OperatorSettings, controller: Controller, store: Store
         return web.Response(text="ok\n")
 
     async def serve_metrics(_: web.Request) -> web.Response:
-        metrics.count_runs(store.runs.values())
+        metrics.look(store)
         return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()

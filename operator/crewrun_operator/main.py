@@ -14,6 +14,7 @@ import kopf
 import structlog
 from aiohttp import web
 from kubernetes.aio import client, config
+from prometheus_client import disable_created_metrics
 
 from crewrun_operator import feed, reports
 from crewrun_operator.api import Api
@@ -33,9 +34,10 @@ _SIGNAL = "signal"
 
 async def run(settings: OperatorSettings) -> None:
     """Run the operator until a signal comes or a part of it fails."""
-    metrics = Metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # one series more for each that there is
+    metrics = Metrics(settings.version)
     api = Api(await _configuration(), metrics)
-    store = Store(settings.defaults, settings.bounds)
+    store = Store(settings.defaults, settings.bounds, metrics.changed)
     controller = Controller(settings, api, store, metrics, reporting(settings))
     http = web.AppRunner(application(settings, controller, store, metrics), access_log=None)
     await http.setup()

@@ -1,64 +1,100 @@
-"""The operator's metrics. Labels are bounded: never a run's name."""
+"""The operator's metrics: the registry, filled by the edge. What they mean stands in `families`."""
 
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from crewrun_api.reasons import Phase
+from crewrun_operator import families
+from crewrun_operator.changes import changes
+from crewrun_operator.demand import STATES, Sum, demand, state_of
+from crewrun_operator.families import Family, Kind
+from crewrun_operator.observed import Observed
+from crewrun_operator.store import Store
 from crewrun_operator.views import Manifest
 
 NOT_SEEN = "Unseen"
+OTHER = "other"
+
+
+class Bounded:
+    """The first so many values keep their own name, all later ones share one: names come from people."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._known = most, set[Hashable]()
+
+    def label(self, value: str, *within: str) -> str:
+        key = (*within, value)
+        if key not in self._known and len(self._known) >= self._most:
+            return OTHER
+        self._known.add(key)
+        return value
 
 
 class Metrics:
     """One registry per operator, so that tests can have their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = "") -> None:
         self.registry = CollectorRegistry()
-        self.runs = Gauge(
-            "crewrun_runs",
-            "CrewRuns on the cluster by namespace and phase.",
-            ["namespace", "phase"],
-            registry=self.registry,
-        )
-        self.attempts = Counter(
-            "crewrun_attempts_total",
-            "Attempts that ended, by outcome and reason.",
-            ["outcome", "reason"],
-            registry=self.registry,
-        )
-        self.reconcile = Histogram(
-            "crewrun_reconcile_duration_seconds",
-            "Time to decide about one run and apply the plan.",
-            registry=self.registry,
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-        )
-        self.reconcile_errors = Counter(
-            "crewrun_reconcile_errors_total",
-            "Decisions that ended in an error and are made again.",
-            registry=self.registry,
-        )
-        self.queue_depth = Gauge("crewrun_workqueue_depth", "Runs that wait for a worker.", registry=self.registry)
-        self.queue_age = Gauge(
-            "crewrun_workqueue_oldest_seconds", "How long the oldest of them has waited.", registry=self.registry
-        )
-        self.requests = Counter(
-            "crewrun_api_requests_total",
-            "Requests to the API server, watches excluded.",
-            ["verb", "resource", "code"],
-            registry=self.registry,
-        )
+        ProcessCollector(registry=self.registry)
+        self._counters = {each.name: self._counter(each) for each in _of(Kind.COUNTER)}
+        self._gauges = {each.name: self._gauge(each) for each in _of(Kind.GAUGE)}
+        self._histograms = {each.name: self._histogram(each) for each in _of(Kind.HISTOGRAM)}
+        self._labels = {each.name: each.labels for each in families.FAMILIES}
+        self.runs = self._gauges[families.RUNS]
+        self.reconcile = self._histograms[families.RECONCILE]
+        self.reconcile_errors = self._counters[families.RECONCILE_ERRORS]
+        self.queue_depth = self._gauges[families.QUEUE_DEPTH]
+        self.queue_age = self._gauges[families.QUEUE_AGE]
+        self.requests = self._counters[families.API_REQUESTS]
+        self.reports = self._counters[families.REPORTS]
+        self.watch_age = self._gauges[families.WATCH_AGE]
+        self.list_age = self._gauges[families.LIST_AGE]
+        self._gauges[families.BUILD_INFO].labels(version).set(1)
+        self._namespaces, self._crews = Bounded(families.MOST_NAMESPACES), Bounded(families.MOST_CREWS)
+        self._models, self._selectors = Bounded(families.MOST_MODELS), Bounded(families.MOST_NODE_SELECTORS)
+        self._wanted: set[str] = {""}  # the labels of demand that were shown once
 
-        self.reports = Counter(
-            "crewrun_reports_total",
-            "Reports of runners, by the HTTP status of the answer.",
-            ["code"],
-            registry=self.registry,
-        )
+    def changed(self, before: Manifest, after: Manifest) -> None:
+        """Count what has happened to a run between two versions of it."""
+        for change in changes(before, after):
+            labels = self._bounded(change.metric, change.labels)
+            if histogram := self._histograms.get(change.metric):
+                (histogram.labels(*labels) if labels else histogram).observe(change.amount)
+            else:
+                self._counters[change.metric].labels(*labels).inc(change.amount)
+
+    def _bounded(self, metric: str, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Namespace, crew and model are bounded one within the other; other labels are enums."""
+        match self._labels[metric], labels:
+            case ("namespace", "crew", "model", *_), (namespace, crew, model, *rest):
+                namespace, crew = self._crew(namespace, crew)
+                return namespace, crew, self._models.label(model, namespace, crew), *rest
+            case ("namespace", "crew", *_), (namespace, crew, *rest):
+                return *self._crew(namespace, crew), *rest
+            case ("namespace", *_), (namespace, *rest):
+                return self._namespaces.label(namespace), *rest
+        return labels
+
+    def _crew(self, namespace: str, crew: str) -> tuple[str, str]:
+        namespace = self._namespaces.label(namespace)
+        return namespace, self._crews.label(crew, namespace)
+
+    def look(self, store: Store) -> None:
+        """Set the gauges that tell of what is in the store: one pass for each scrape."""
+        self.count_runs(store.runs.values())
+        sums = demand(_wanting(store), self._selectors.label)
+        self._wanted.update(label for _, label in sums)
+        for state in STATES:
+            for label in self._wanted:  # what nothing asks for any more is 0: who scales by it has to see that
+                its = sums.get((state, label), Sum())
+                self._gauges[families.DEMAND_CPU].labels(state, label).set(its.cores)
+                self._gauges[families.DEMAND_MEMORY].labels(state, label).set(its.memory)
+                self._gauges[families.DEMAND_PODS].labels(state, label).set(its.pods)
 
     def count_runs(self, runs: Iterable[Manifest]) -> None:
-        """Set the gauge of runs from what is in the store; phases that no run has are 0, not absent."""
+        """Set the gauge of runs; phases that no run has are 0, not absent."""
         tally = Tally(
             (run["metadata"]["namespace"], (run.get("status") or {}).get("phase") or NOT_SEEN) for run in runs
         )
@@ -66,3 +102,24 @@ class Metrics:
         for namespace in {namespace for namespace, _ in tally}:
             for phase in (*Phase, NOT_SEEN):
                 self.runs.labels(namespace, str(phase)).set(tally[namespace, phase])
+
+    def _counter(self, family: Family) -> Counter:
+        return Counter(family.name, family.meaning, family.labels, registry=self.registry)
+
+    def _gauge(self, family: Family) -> Gauge:
+        return Gauge(family.name, family.meaning, family.labels, registry=self.registry)
+
+    def _histogram(self, family: Family) -> Histogram:
+        return Histogram(family.name, family.meaning, family.labels, registry=self.registry, buckets=family.buckets)
+
+
+def _of(kind: Kind) -> Iterator[Family]:
+    return (each for each in families.FAMILIES if each.kind is kind)
+
+
+def _wanting(store: Store) -> Iterator[tuple[str, Observed]]:
+    """The runs that have a Pod, or want one."""
+    for key, run in store.runs.items():
+        state = state_of(run)
+        if state is not None and (observed := store.observe(key)) is not None:
+            yield state, observed

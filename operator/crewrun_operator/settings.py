@@ -32,6 +32,7 @@ class OperatorSettings(BaseSettings):
     tls_dir: Path = Field(
         default=Path("/var/run/crewrun/tls"), description="Folder with tls.crt, tls.key and ca.crt for reports."
     )
+    version: str = Field(default="unknown", description="What this operator is, for its metrics.")
     log_level: str = Field(default="INFO", description="Least level that is logged.")
 
     @property

@@ -22,6 +22,8 @@ from crewrun_operator.views import Identity, JobView, Manifest, PodView, job_vie
 
 #: A run, by namespace and name. Built here and nowhere else.
 Key = tuple[str, str]
+#: Told of each run of which a newer version has come, with the version before it.
+Changed = Callable[[Manifest, Manifest], None]
 
 _TOMBSTONES = 50_000
 _ENDED = frozenset(phase.value for phase in Phase if phase.ended)
@@ -30,8 +32,10 @@ _ENDED = frozenset(phase.value for phase in Phase if phase.ended)
 class Store:
     """Put objects in, take observations out. `put_*` and `drop_*` return the keys to decide again."""
 
-    def __init__(self, defaults: Mapping[str, Any], policy: Policy = UNBOUNDED) -> None:
-        self._defaults, self._policy = defaults, policy
+    def __init__(
+        self, defaults: Mapping[str, Any], policy: Policy = UNBOUNDED, changed: Changed = lambda before, after: None
+    ) -> None:
+        self._defaults, self._policy, self._changed = defaults, policy, changed
         self.runs: dict[Key, Manifest] = {}
         self._crews: dict[Key, Manifest] = {}
         self._profiles: defaultdict[str, dict[str, Manifest]] = defaultdict(dict)
@@ -77,6 +81,8 @@ class Store:
             return []
         if old is not None and old["metadata"]["uid"] != uid:
             self._forget_state(old["metadata"]["uid"])
+        elif old is not None:  # the first version that is seen tells of nothing: it may be from before this process
+            self._changed(old, manifest)
         self.runs[key] = trimmed(manifest)
         if _ended(manifest) and (state := self._states.get(uid)):
             state.end()
@@ -93,6 +99,8 @@ class Store:
         self._forget_state(uid)
         if (run := self.runs.get(key)) and run["metadata"]["uid"] == uid:
             del self.runs[key]
+            if not _stale(run, manifest):  # its deletion may tell of a write whose answer never came
+                self._changed(run, manifest)
         return []
 
     def put_crew(self, manifest: Manifest) -> list[Key]:

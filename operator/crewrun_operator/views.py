@@ -4,16 +4,19 @@ Purely computational: manifests in, frozen views out. Payload annotations, manag
 dropped here, so that thousands of runs fit in memory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from decimal import InvalidOperation
+from typing import Any, TypeVar
 
 from crewrun_api import names
+from crewrun_api.quantity import in_bytes, in_cores
 from crewrun_operator import tracked
 from crewrun_operator.times import parse
 
 Manifest = Mapping[str, Any]
+Number = TypeVar("Number", int, float)
 _DROPPED = frozenset({"managedFields", "annotations"})
 #: The annotations of a custom resource that are read.
 _ANNOTATIONS = frozenset({names.ANNOTATION_TRACEPARENT, *tracked.ANNOTATIONS})
@@ -38,6 +41,15 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class PodRequest:
+    """What a runner's Pod requests of the cluster."""
+
+    cores: float = 0.0
+    memory: int = 0
+    node_selector: str = ""  # its pairs, sorted, as `disk=ssd,zone=a`
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """The Job of one attempt, or of a webhook."""
 
@@ -49,6 +61,7 @@ class JobView:
     succeeded: bool = False  # it is finished, and one of its Pods exited 0
     out_of_time: bool = False  # it reached activeDeadlineSeconds; `finished` follows when its Pod has ended
     deleting: bool = False
+    request: PodRequest = PodRequest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +169,7 @@ def job_view(manifest: Manifest) -> JobView | None:
     failed = _condition(conditions, "Failed")
     end = failed or _condition(conditions, "Complete")
     failing = failed or _condition(conditions, "FailureTarget") or {}
+    pod = manifest["spec"]["template"]["spec"]
     return JobView(
         id=its,
         owner_uid=owners[0] if owners else "",
@@ -165,7 +179,27 @@ def job_view(manifest: Manifest) -> JobView | None:
         succeeded=failed is None and end is not None,
         out_of_time=failing.get("reason") == "DeadlineExceeded",
         deleting="deletionTimestamp" in metadata,
+        request=pod_request(pod["containers"], pod.get("nodeSelector")),
     )
+
+
+def pod_request(containers: Iterable[Manifest], node_selector: Mapping[str, str] | None) -> PodRequest:
+    """The requests of these containers; without one its limit counts, as in Kubernetes."""
+    cores, memory = 0.0, 0
+    for container in containers:
+        resources = container.get("resources") or {}
+        asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+        cores += _amount(in_cores, asked.get("cpu"))
+        memory += _amount(in_bytes, asked.get("memory"))
+    return PodRequest(cores, memory, ",".join(f"{key}={value}" for key, value in sorted((node_selector or {}).items())))
+
+
+def _amount(read: Callable[[str], Number], quantity: object) -> Number | int:
+    """Nothing for a quantity that cannot be read: the API server says what is wrong with it."""
+    try:
+        return read(str(quantity)) if quantity is not None else 0
+    except InvalidOperation:
+        return 0
 
 
 def pod_view(manifest: Manifest) -> PodView | None:

@@ -422,7 +422,11 @@ class Machinery:
         ]
 
     def _usage(self, pod_uid: str) -> Any:
-        return a_usage(100 + int(pod_uid[:5]))  # another figure for every Pod
+        tokens = 100 + int(pod_uid[:5])  # another figure for every Pod
+        usage = a_usage(tokens)
+        (model,) = usage.by_model
+        priced = model.model_copy(update={"cost_usd": tokens})
+        return usage.model_copy(update={"cost_usd": tokens, "by_model": [priced]})
 
 
 def kind_of(path: str) -> str:

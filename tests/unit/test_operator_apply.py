@@ -41,8 +41,9 @@ class Operator:
     """One life of the operator: a store, an applier, and what a list at the start put in."""
 
     def __init__(self, api: FakeApi) -> None:
-        self.api, self.store, self.metrics = api, Store(DEFAULTS), Metrics()
-        self.applier = Applier(api, self.store, self.metrics)  # type: ignore[arg-type]
+        self.api, self.metrics = api, Metrics()
+        self.store = Store(DEFAULTS, changed=self.metrics.changed)
+        self.applier = Applier(api, self.store)  # type: ignore[arg-type]
         self.now = NOON
         self.list()
 
@@ -115,8 +116,8 @@ def test_a_run_of_one_attempt_costs_three_writes() -> None:
         await operator.settle()
         assert api.writes == [STATUS, MAKE_JOB, STATUS]
         assert status_on(api).phase is Phase.SUCCEEDED
-        counted = operator.metrics.attempts.labels("Succeeded", "Completed")._value.get()
-        assert counted == 1
+        labels = {"namespace": "team-a", "outcome": "Succeeded", "reason": "Completed"}
+        assert operator.metrics.registry.get_sample_value("crewrun_attempts_total", labels) == 1
 
     tell(story)
 

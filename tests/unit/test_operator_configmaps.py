@@ -19,7 +19,6 @@ from crewrun_operator.attachments import Reporting
 from crewrun_operator.decide import decide
 from crewrun_operator.job import build_job
 from crewrun_operator.keep import keep_output, save_checkpoint
-from crewrun_operator.metrics import Metrics
 from crewrun_operator.store import Store
 from tests.unit.builders import (
     DEFAULTS,
@@ -47,7 +46,7 @@ class Operator:
 
     def __init__(self, api: FakeApi) -> None:
         self.api, self.store, self.now = api, Store(DEFAULTS), NOON
-        self.applier = Applier(api, self.store, Metrics(), lambda: HERE)  # type: ignore[arg-type]
+        self.applier = Applier(api, self.store, lambda: HERE)  # type: ignore[arg-type]
         for path, document in list(api.objects.items()):
             put = {"crewruns": self.store.put_run, "crews": self.store.put_crew, "jobs": self.store.put_job}
             if (plural := path.split("/")[-2]) in put:

@@ -208,7 +208,8 @@ class World:
 
     def start_operator(self) -> None:
         """A new process: it knows nothing, and its watches begin with a list."""
-        store, metrics = Store(DEFAULTS), Metrics()
+        self.metrics = metrics = Metrics()
+        store = self.make_store(metrics)
         controller = Controller(SETTINGS, self.api, store, metrics)  # type: ignore[arg-type]
         registry = kopf.OperatorRegistry()
         feed.register(registry, store, controller.seen)
@@ -217,6 +218,9 @@ class World:
         for kind in self.feed:
             self.api.lose_watch(kind)
         self.operator = asyncio.create_task(controller.run())
+
+    def make_store(self, metrics: Metrics) -> Store:
+        return Store(DEFAULTS, changed=metrics.changed)
 
     async def stop_operator(self) -> None:
         self.operator.cancel()
@@ -408,13 +412,13 @@ histories = st.lists(
 )
 
 
-def play(history: History, spec: dict[str, Any]) -> World:
+def play(history: History, spec: dict[str, Any], make: Callable[..., World] = World) -> World:
     """The world after a history and a rest; what happened in it is printed if a promise is broken."""
     world: World | None = None
 
     async def story() -> None:
         nonlocal world
-        world = World(**spec)
+        world = make(**spec)
         clock.now = world.now
         await world.settle()
         for name, n in history:

@@ -14,7 +14,6 @@ from crewrun_operator import paths
 from crewrun_operator.api import ApiError
 from crewrun_operator.apply import Applier
 from crewrun_operator.decide import decide
-from crewrun_operator.metrics import Metrics
 from crewrun_operator.observed import Observed, Plan
 from crewrun_operator.status import as_document
 from crewrun_operator.store import Store
@@ -33,7 +32,7 @@ class Operator:
 
     def __init__(self, api: FakeApi, now: datetime = NOON) -> None:
         self.api, self.store, self.now = api, Store(DEFAULTS), now
-        self.applier = Applier(api, self.store, Metrics())  # type: ignore[arg-type]
+        self.applier = Applier(api, self.store)  # type: ignore[arg-type]
         for path, document in list(api.objects.items()):
             put = {"crewruns": self.store.put_run, "crews": self.store.put_crew, "jobs": self.store.put_job}
             if (plural := path.split("/")[-2]) in put:
