@@ -102,7 +102,7 @@ ABOUT_THE_OPERATOR = (
 FAMILIES = (*ABOUT_RUNS, *ABOUT_MONEY, *ABOUT_DEMAND, *ABOUT_THE_OPERATOR)
 #: What each label says. Labels that are not here are refused by a test: each has to be bounded.
 LABELS = {
-    "namespace": f"The run's namespace; `other` beyond {MOST_NAMESPACES:,} of them.",
+    "namespace": f"The run's namespace; of counters, `other` beyond {MOST_NAMESPACES:,} of them.",
     "crew": "The Crew; empty for an inline crew and for a run that was never accepted, `other` beyond "
     f"{MOST_CREWS:,} of them.",
     "model": "The model, as the crew or the profile names it; `unknown` where a runner could not say it, `other` "

@@ -188,7 +188,8 @@ def pod_request(containers: Iterable[Manifest], node_selector: Mapping[str, str]
     cores, memory = 0.0, 0
     for container in containers:
         resources = container.get("resources") or {}
-        asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+        given = [resources.get("limits"), resources.get("requests")]
+        asked = {name: amount for part in given if isinstance(part, Mapping) for name, amount in part.items()}
         cores += _amount(in_cores, asked.get("cpu"))
         memory += _amount(in_bytes, asked.get("memory"))
     return PodRequest(cores, memory, ",".join(f"{key}={value}" for key, value in sorted((node_selector or {}).items())))

@@ -231,3 +231,20 @@ def test_a_run_that_vanishes_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_settings_of_the_operator_are_the_weakest_layer() -> None:
     assert OperatorSettings(runner_image="r:2").defaults == {"pod": {"image": "r:2", "imagePullPolicy": "IfNotPresent"}}
+
+
+def test_the_age_of_lists_and_watches_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(rig: Rig) -> None:
+        def shown() -> tuple[float | None, ...]:
+            value = rig.metrics.registry.get_sample_value
+            ages = [value("crewrun_watch_age_seconds", {"resource": plural}) for plural in (paths.JOBS, paths.PODS)]
+            return value("crewrun_list_age_seconds"), *ages
+
+        await asyncio.sleep(30)
+        assert shown() == (30, 30, 30), "since the process began"
+        rig.controller.seen(paths.JOBS, [])
+        await rig.controller.resync()
+        await asyncio.sleep(5)
+        assert shown() == (5, 5, 35)
+
+    tell(cluster(), story, monkeypatch)

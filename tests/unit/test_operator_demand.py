@@ -53,6 +53,7 @@ def test_a_run_wants_a_pod_while_it_is_accepted_and_has_not_ended(status: RunSta
         ([{"resources": {"limits": {"cpu": "2"}, "requests": {"cpu": "1.5"}}}], None, PodRequest(1.5)),
         ([{"resources": {"requests": {"cpu": "lots", "memory": "NaN"}}}], None, PodRequest()),
         ([{"resources": None}], None, PodRequest()),
+        ([{"resources": {"limits": ["1"], "requests": "2"}}], None, PodRequest()),
     ],
 )
 def test_requests_are_read_as_kubernetes_reads_them(

@@ -11,7 +11,7 @@ from crewrun_api.run import RunStatus
 from crewrun_operator import paths
 from crewrun_operator.observed import Observed, Refusal
 from crewrun_operator.status import settle
-from crewrun_operator.store import Store
+from crewrun_operator.store import Changed, Store
 from tests.unit.builders import (
     DEFAULTS,
     NOON,
@@ -292,3 +292,50 @@ def test_a_job_or_pod_of_an_unknown_run_wakes_nobody_and_is_there_when_the_run_c
 def test_an_inline_crew_needs_no_crew() -> None:
     run = RunBuilder().without("crewRef").spec(crew={"definition": {}})
     assert seen(a_store(run=run)).crew is None
+
+
+def at(version: int) -> RunBuilder:
+    return RunBuilder().at(version)
+
+
+def listening() -> tuple[list[tuple[str, str]], Changed]:
+    """The versions that a store tells of, and what to give it for that."""
+    told: list[tuple[str, str]] = []
+    return told, lambda before, after: told.append(
+        (before["metadata"]["resourceVersion"], after["metadata"]["resourceVersion"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("put", "want_told"),
+    [
+        ([at(5)], []),
+        ([at(5), at(7)], [("5", "7")]),
+        ([at(7), at(5)], []),
+        ([at(5), at(5)], []),
+        ([at(5), at(7).metadata(uid="another")], []),
+        ([at(5), at(7), at(9)], [("5", "7"), ("7", "9")]),
+    ],
+    ids=["the first", "a newer one", "an older one", "the same", "another run of the name", "two newer ones"],
+)
+def test_a_newer_version_of_a_run_is_told_with_the_one_before_it(
+    put: list[RunBuilder], want_told: list[tuple[str, str]]
+) -> None:
+    told, changed = listening()
+    store = Store(DEFAULTS, changed=changed)
+    for run in put:
+        store.put_run(run.build())
+    assert told == want_told
+
+
+@pytest.mark.parametrize(
+    ("gone", "want_told"),
+    [(at(7), [("5", "7")]), (at(5), []), (at(7).metadata(uid="another"), [])],
+    ids=["with a write that nobody had seen", "as it was", "another run of the name"],
+)
+def test_the_last_version_of_a_deleted_run_is_told(gone: RunBuilder, want_told: list[tuple[str, str]]) -> None:
+    told, changed = listening()
+    store = Store(DEFAULTS, changed=changed)
+    store.put_run(at(5).build())
+    store.drop_run(gone.build())
+    assert told == want_told
