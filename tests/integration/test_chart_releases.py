@@ -122,6 +122,8 @@ def test_an_operator_with_roles_alone_asks_for_nothing_else(
     values = {"watch.namespaces": ["team-b"], "crds.enabled": False, "rbac.aggregate": False}
     release = Release(empty, "team", system.namespace)
     release.install(archive, {**values, "policy.admission.enabled": False}, "--wait=false")
+    for crd in CRDS:  # kubectl waits where the API server says that a new kind has to settle; kopf would log an error
+        empty.items(crd)
 
     settings = {"CREWRUN_NAMESPACES": '["team-b"]', "CREWRUN_RESYNC_SECONDS": "1", **takes_reports(certificates)}
     with Operator(credentials(system, tmp_path), tmp_path / "log", **settings) as operator:
