@@ -4,11 +4,13 @@ Purely computational: models in, documents out. `python -m crewrun_api.generate`
 """
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 from crewrun_api import names
 from crewrun_api.kinds import CREW_SOURCE_RULE, CrewSpec, Kind, PrinterColumn, ProfileSpec
 from crewrun_api.model import Model
+from crewrun_api.queue import BUDGET_RULE, QueueSpec, QueueStatus
 from crewrun_api.run import (
     INPUT_SOURCE_RULE,
     RUN_SOURCE_RULE,
@@ -20,7 +22,6 @@ from crewrun_api.run import (
 from crewrun_api.settings import SECRET_RULE
 
 Schema = dict[str, Any]
-LATER = "x-crewrun-later"
 
 #: Typed fields that stay as they are once a run is accepted. Free-form ones cannot be compared by CEL;
 #: for those the run's digest decides.
@@ -69,6 +70,7 @@ _ONE_OF_RULES: dict[str, list[Schema]] = {
             "message": INPUT_SOURCE_RULE,
         }
     ],
+    "QueueBudget": [{"rule": "has(self.maxCostUSD) || has(self.maxTokens)", "message": BUDGET_RULE}],
     "Webhook": [{"rule": "has(self.url) != has(self.urlFrom)", "message": WEBHOOK_RULE}],
 }
 _KEPT = (
@@ -93,12 +95,13 @@ def all_crds() -> dict[str, Schema]:
     documents = [
         crd(ProfileSpec, structural(ProfileSpec)),
         crd(CrewSpec, structural(CrewSpec)),
-        crd(RunSpec, structural(RunSpec), status),
+        crd(RunSpec, structural(RunSpec), status, FROZEN_ON_ACCEPTANCE),
+        crd(QueueSpec, structural(QueueSpec), structural(QueueStatus)),
     ]
     return {f"{names.GROUP}_{document['spec']['names']['plural']}.yaml": document for document in documents}
 
 
-def crd(kind: type[Kind], spec: Schema, status: Schema | None = None) -> Schema:
+def crd(kind: type[Kind], spec: Schema, status: Schema | None = None, frozen: Iterable[str] = ()) -> Schema:
     """The CRD of one kind."""
     properties: Schema = {
         "apiVersion": {"type": "string"},
@@ -116,8 +119,9 @@ def crd(kind: type[Kind], spec: Schema, status: Schema | None = None) -> Schema:
     }
     if status is not None:
         properties["status"] = status
-        root["x-kubernetes-validations"] = [_frozen(field) for field in FROZEN_ON_ACCEPTANCE]
         version["subresources"] = {"status": {}}
+    if rules := [_frozen(field) for field in frozen]:
+        root["x-kubernetes-validations"] = rules
     resource_names: Schema = {
         "kind": kind.kind,
         "listKind": f"{kind.kind}List",
@@ -186,12 +190,8 @@ def _convert(schema: Schema, definitions: Schema) -> Schema:
         result["properties"] = {name: _convert(node, definitions) for name, node in schema["properties"].items()}
         if required := schema.get("required"):
             result["required"] = list(required)
-        rules = [
-            *_ONE_OF_RULES.get(schema.get("title", ""), []),
-            *_later_rules(schema["properties"], definitions),
-        ]
-        if rules:
-            result["x-kubernetes-validations"] = rules
+        if rules := _ONE_OF_RULES.get(schema.get("title", "")):
+            result["x-kubernetes-validations"] = list(rules)
     elif schema.get("type") == "object":
         values = schema.get("additionalProperties", True)
         if isinstance(values, dict):
@@ -212,16 +212,3 @@ def _resolved(schema: Schema, definitions: Schema) -> Schema:
         inner = _resolved(inner, definitions)
         return {**inner, **{k: v for k, v in outer.items() if k != "title"}}
     return schema
-
-
-def _later_rules(properties: Schema, definitions: Schema) -> list[Schema]:
-    """One CEL rule for each field whose behaviour comes later."""
-    return [
-        {
-            "rule": f"!has(self.{name})" + ("" if node[LATER] == "false" else f" || {node[LATER]}"),
-            "message": "not supported yet",
-            "fieldPath": f".{name}",
-        }
-        for name, node in properties.items()
-        if LATER in node
-    ]

@@ -108,6 +108,7 @@ class Reason(StrEnum):
     # Requests and time.
     CANCELLED = "Cancelled"  # spec.cancel
     SUSPENDED = "Suspended"  # spec.suspend
+    QUEUE_STOPPED = "QueueStopped"  # its queue stops what runs (stopPolicy: HoldAndDrain)
     TIMED_OUT = "TimedOut"  # spec.timeoutSeconds, over all attempts
     ATTEMPT_TIMED_OUT = "AttemptTimedOut"  # spec.attemptTimeoutSeconds
 
@@ -122,6 +123,7 @@ class AcceptedReason(StrEnum):
     VALID = "Valid"
     CREW_NOT_FOUND = "CrewNotFound"  # spec.crewRef names no Crew of the namespace
     PROFILE_NOT_FOUND = "ProfileNotFound"  # a profile that is named does not exist
+    QUEUE_NOT_FOUND = "QueueNotFound"  # spec.queue names no CrewQueue of the namespace
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"  # a ConfigMap that is named, or a key in it, does not exist
     INVALID_SPEC = "InvalidSpec"  # the run, its Crew or its profile does not fit the schema
     INVALID_CREW = "InvalidCrew"  # the definition would not load
@@ -129,6 +131,21 @@ class AcceptedReason(StrEnum):
     TOO_LARGE = "TooLarge"  # definition and inputs are over the limit of a Pod's annotations
     FORBIDDEN = "Forbidden"  # the policy of this operator does not allow what the run, its Crew or its profile asks
     NOT_SUPPORTED = "NotSupported"  # a field that this version does not carry out yet
+
+
+class AdmittedReason(StrEnum):
+    """The reason of the condition Admitted."""
+
+    NO_QUEUE = "NoQueue"  # no queue limits the run
+    ADMITTED = "Admitted"  # its queue has given it a place
+    NOT_ACCEPTED = "NotAccepted"  # the run is not accepted
+    WAITS_ITS_TURN = "WaitsItsTurn"  # others in its queue are before it
+    QUEUE_FULL = "QueueFull"  # all places of its queue are held
+    BUDGET_SPENT = "BudgetSpent"  # its queue has spent the budget of this window
+    QUEUE_STOPPED = "QueueStopped"  # the stopPolicy of its queue
+    QUEUE_NOT_FOUND = "QueueNotFound"  # its queue does not exist any more
+    QUEUE_INVALID = "QueueInvalid"  # the spec of its queue says what this operator does not know
+    NOT_WAITING = "NotWaiting"  # it is suspended, or waits for its backoff: it asks its queue for no place
 
 
 class TTLIgnoredReason(StrEnum):

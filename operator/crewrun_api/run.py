@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from crewrun_api.kinds import AGE, CrewSpec, Kind, PrinterColumn
 from crewrun_api.model import Model
-from crewrun_api.money import Priced
+from crewrun_api.money import MicroUSD, Priced
 from crewrun_api.outcome import Usage
 from crewrun_api.reasons import Outcome, OutputFormat, Phase, Reason, TaskState, WebhookOutcome
 from crewrun_api.settings import Document, KeyReference, ObjectName, Settings
@@ -140,15 +140,14 @@ class RunSpec(Settings, Kind):
     )
     queue: ObjectName | None = Field(
         default=None,
-        description="CrewQueue that admits the run. Not supported yet.",
-        json_schema_extra={"x-crewrun-later": "false"},
+        description="CrewQueue that admits the run. Unset: the namespace's default, if there is one.",
     )
     priority: int | None = Field(
         default=None,
         ge=-1_000_000,
         le=1_000_000,
-        description="Higher runs are admitted first. Not supported yet.",
-        json_schema_extra={"x-crewrun-later": "self.priority == 0"},
+        description="In its queue a run goes before those that have waited a minute longer for each point that it has "
+        "more. It counts while the run waits, and may change.",
     )
     on_failure: Hook | None = Field(
         default=None,
@@ -279,6 +278,14 @@ class WebhookStatus(StatusModel):
     completion_time: str | None = Field(default=None, description="When that was known.")
 
 
+class WindowStatus(StatusModel):
+    """What a run has spent in a window of its queue's budget."""
+
+    start: str = Field(description="When the window began.")
+    cost_usd: MicroUSD = Field(default=0, description="USD with six decimal places, as far as prices are known.")
+    total_tokens: int = Field(default=0, description="Prompt and completion tokens.")
+
+
 class RunStatus(StatusModel):
     """What happened, and nothing else."""
 
@@ -311,7 +318,24 @@ class RunStatus(StatusModel):
     )
     suspend_time: str | None = Field(default=None, description="Since when the run is suspended.")
     suspended_seconds: int = Field(
-        default=0, description="How long it was suspended before; timeoutSeconds does not count it."
+        default=0,
+        description="How long, since its first attempt, it was suspended or waited for its queue before; "
+        "timeoutSeconds does not count it.",
+    )
+    queue: str | None = Field(
+        default=None, description="The CrewQueue that admits its attempts. Unset: none, or the run is not accepted."
+    )
+    queue_time: str | None = Field(default=None, description="Since when it waits in its queue.")
+    queue_position: int | None = Field(
+        default=None,
+        description="Its place in the order of its queue, 1 for the next. It is written again when it has fallen to "
+        "half, at most once a minute.",
+    )
+    order_time: str | None = Field(
+        default=None, description="The time that orders it in its queue. Unset: its creation."
+    )
+    window: WindowStatus | None = Field(
+        default=None, description="What it spent in the newest window of its queue's budget in which it spent anything."
     )
     rerun: str | None = Field(default=None, description="The value of spec.rerun that was seen last.")
     resumable_from: int = Field(

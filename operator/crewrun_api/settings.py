@@ -21,19 +21,6 @@ Document = dict[str, Any]
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 
 
-def later(description: str, allowed: str | None = None, max_length: int | None = None) -> Any:
-    """A field whose behaviour comes later: the CRD refuses it with "not supported yet".
-
-    `allowed` is a CEL expression for the values that mean what happens anyway, such as `false`.
-    """
-    return Field(
-        default=None,
-        description=f"{description} Not supported yet.",
-        max_length=max_length,
-        json_schema_extra={"x-crewrun-later": allowed or "false"},
-    )
-
-
 class KeyReference(Model):
     """A key of a Secret or ConfigMap of the run's namespace."""
 

@@ -12,6 +12,7 @@ from datetime import datetime
 import structlog
 
 from crewrun_api import names
+from crewrun_api.queue import QueueStatus
 from crewrun_api.reasons import Reason
 from crewrun_api.run import RunStatus
 from crewrun_operator import paths
@@ -22,6 +23,7 @@ from crewrun_operator.hooks import Hooks
 from crewrun_operator.job import build_job
 from crewrun_operator.lookups import listed, payload_of, read_config_maps
 from crewrun_operator.observed import Notice, Plan, Refusal, Save, StartAttempt, Stop
+from crewrun_operator.queues import Queue
 from crewrun_operator.sources import config_maps_of, crew_spec_of
 from crewrun_operator.status import as_document, merge_patch
 from crewrun_operator.store import Store
@@ -51,6 +53,9 @@ class Applier:
         its newer state is on the way.
         """
         news = False
+        if plan.join is not None:
+            self._store.queues.join(run, plan.join.queue, plan.join.time, now)
+            news = True
         if plan.save is not None:
             news = True
             if not await self._kept(run, plan.save, now):
@@ -79,6 +84,15 @@ class Applier:
             await self._confirm_sources(run, now)
         return news or plan.confirm is not None or plan.confirm_hook is not None or plan.confirm_sources
 
+    async def write_queue(self, queue: Queue, status: QueueStatus) -> None:
+        """Say how a queue stands. Raises ApiError."""
+        if queue.object is None:
+            return
+        told = queue.object.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        now = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        written = await self._api.merge_patch(paths.queue_status(*queue.key), {"status": merge_patch(told, now)})
+        self._store.put_queue(written)
+
     async def _kept(self, run: Manifest, save: Save, now: datetime) -> bool:
         """Save what is to be kept. If the API server does not take it, by a quota or a policy, that is told, and the
         run goes on without: it must not stand still for it."""
@@ -94,14 +108,15 @@ class Applier:
         return True
 
     async def _confirm_sources(self, run: Manifest, now: datetime) -> None:
-        """Ask the API server itself about what a run is made of: its Crew and the ConfigMaps by name, the profiles by
-        list."""
+        """Ask the API server itself about what a run is made of: its Crew and the ConfigMaps by name, the profiles and
+        queues by list."""
         namespace, crew_name = run["metadata"]["namespace"], (run["spec"].get("crewRef") or {}).get("name")
         crew = await self._api.find(paths.custom(paths.CREWS, namespace, crew_name)) if crew_name else None
-        profiles, list_version = await listed(self._api, paths.custom(paths.PROFILES, namespace))
+        profiles = await listed(self._api, paths.custom(paths.PROFILES, namespace))
+        queues = await listed(self._api, paths.custom(paths.QUEUES, namespace))
         needed = config_maps_of(run["spec"], crew_spec_of(run, crew))
         config_maps = await read_config_maps(self._api, namespace, needed)
-        self._store.confirm_sources(run, crew, profiles, list_version, config_maps, now)
+        self._store.confirm_sources(run, crew, profiles, queues, config_maps, now)
 
     async def _write_status(self, run: Manifest, status: RunStatus, now: datetime) -> Manifest:
         """Patch what differs, if the run is still as it was when it was decided about."""

@@ -1,8 +1,9 @@
 """Policy: accept a run and start its next attempt. Purely computational."""
 
 from crewrun_api import names
-from crewrun_api.reasons import AcceptedReason, ConditionType, Outcome, Phase, Reason
+from crewrun_api.reasons import AcceptedReason, AdmittedReason, ConditionType, Outcome, Phase, Reason
 from crewrun_api.run import AttemptStatus, RunStatus
+from crewrun_operator.admit import admitted, ask, keep_waiting
 from crewrun_operator.checkpoints import checkpoint_since
 from crewrun_operator.conclude import conclude
 from crewrun_operator.diagnose import Verdict
@@ -15,12 +16,17 @@ from crewrun_operator.validate import Accepted
 
 
 def begin(state: State) -> Plan:
-    """Record the next attempt and start it; or say why the run cannot start."""
-    if plan := refuse(state):
+    """Record the next attempt and start it; or say why the run cannot start, or what it waits for."""
+    if plan := keep_waiting(state) or refuse(state):
         return plan
     number, status = state.status.attempt_count + 1, state.status
+    if status.crew is None:
+        status = valid(state)
+    if plan := ask(state, status):
+        return plan
+    status = admitted(state, status)
     if status.crew is None and isinstance(state.acceptance, Accepted):
-        status = _fixed(valid(state), state.acceptance)
+        status = _fixed(status, state.acceptance)
     attempt = AttemptStatus(
         number=number,
         job=names.job_name(state.observed.run["metadata"]["name"], state.uid, number),
@@ -71,7 +77,7 @@ def valid(state: State) -> RunStatus:
     """The status of a run that nothing is wrong with."""
     message = "the crew, its profile and the inputs fit together"
     status = _condition(state, state.status, ConditionType.ACCEPTED, "True", AcceptedReason.VALID, message)
-    return _condition(state, status, ConditionType.ADMITTED, "True", "NoQueue", "no queue limits this run")
+    return status.model_copy(update={"queue": state.queue})
 
 
 def _fixed(status: RunStatus, accepted: Accepted) -> RunStatus:
@@ -82,7 +88,9 @@ def _fixed(status: RunStatus, accepted: Accepted) -> RunStatus:
 def _refused(state: State, refused: Refused) -> Plan:
     message = str(refused)
     status = _condition(state, state.status, ConditionType.ACCEPTED, "False", refused.reason, message)
-    status = _condition(state, status, ConditionType.ADMITTED, "False", "NotAccepted", "the run is not accepted")
+    status = _condition(
+        state, status, ConditionType.ADMITTED, "False", AdmittedReason.NOT_ACCEPTED, "the run is not accepted"
+    )
     status = state.settled(status, Phase.PENDING, refused.reason, message)
     told = condition(state.status, ConditionType.ACCEPTED)
     news = told is None or (told.reason, told.message) != (refused.reason, message)

@@ -168,11 +168,12 @@ def _figures(usage: Document) -> dict[str, int]:
         "cached_prompt": cached,
         "completion": usage.get("completionTokens", 0),
         "requests": usage.get("requests", 0),
-        "micro_usd": _micro_usd(usage.get("costUSD", "")),
+        "micro_usd": known_micro_usd(usage.get("costUSD", "")),
     }
 
 
-def _micro_usd(amount: str) -> int:
+def known_micro_usd(amount: str) -> int:
+    """A cost as a status says it; nothing where it is unknown."""
     try:
         return micro_usd(amount)
     except ValueError:  # unknown

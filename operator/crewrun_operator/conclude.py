@@ -44,9 +44,11 @@ def conclude(
 
 
 def halted(state: State, status: RunStatus, stop: StopRequest) -> Plan:
-    """The run as a stop leaves it: ended, or suspended."""
+    """The run as a stop leaves it: ended, suspended, or waiting for its queue."""
     if stop.phase is Phase.SUSPENDED:
         status = status.model_copy(update={"suspend_time": status.suspend_time or stamp(state.now)})
+    if stop.phase is Phase.QUEUED:
+        status = status.model_copy(update={"queue_time": stamp(state.now)})
     return _ended(state, status, stop.phase, stop.reason, stop.message)
 
 

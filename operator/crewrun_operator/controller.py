@@ -16,6 +16,8 @@ from crewrun_operator.apply import Applier, Where
 from crewrun_operator.decide import decide
 from crewrun_operator.inbox import Inbox
 from crewrun_operator.metrics import Metrics
+from crewrun_operator.queue_status import queue_status
+from crewrun_operator.queues import Queue
 from crewrun_operator.settings import OperatorSettings
 from crewrun_operator.store import Key, Store
 from crewrun_operator.views import Manifest
@@ -25,10 +27,12 @@ log = structlog.get_logger(__name__)
 
 _FIRST_ERROR_DELAY = 0.2
 _LONGEST_ERROR_DELAY = 60.0
-_CONFLICT = 409
+_NOT_FOUND, _CONFLICT = 404, 409
+#: How often the queues' statuses are looked at, and whether a window has begun.
+_QUEUES_SECONDS = 1.0
 #: How long after a list a watch may still deliver what the list showed.
 _WATCH_DELAY_SECONDS = 30.0
-_WATCHED = (paths.CREWS, paths.PROFILES, paths.CREWRUNS, paths.JOBS, paths.PODS)
+_WATCHED = (paths.CREWS, paths.PROFILES, paths.QUEUES, paths.CREWRUNS, paths.JOBS, paths.PODS)
 
 
 class Controller:
@@ -66,12 +70,38 @@ class Controller:
             for _ in range(self._settings.workers):
                 group.create_task(self._work())
             group.create_task(self._resync_forever())
+            group.create_task(self._tend_queues())
 
     def seen(self, plural: str, keys: list[Key]) -> None:
         """What a watch of this kind delivered."""
         self._last_event[plural] = self._time()
         for key in keys:
             self.queue.add(key)
+        self._admit()
+
+    def _admit(self) -> None:
+        """Give the places that are free. Only once everything is known: who comes first, and what is held."""
+        if self.synced:
+            for key in self._store.queues.admit(clock.now()):
+                self.queue.add(key)
+
+    async def _tend_queues(self) -> None:
+        """Say how the queues stand, and let them admit when a window begins."""
+        while True:
+            self._store.queues.stir()
+            self._admit()
+            for queue in list(self._store.queues):
+                await self._tell(queue)
+            await asyncio.sleep(_QUEUES_SECONDS)
+
+    async def _tell(self, queue: Queue) -> None:
+        if (status := queue_status(queue, clock.now())) is None:
+            return
+        try:
+            await self._applier.write_queue(queue, status)
+        except ApiError as error:
+            if error.code != _NOT_FOUND:
+                log.warning("queue status not written", namespace=queue.key[0], queue=queue.key[1], error=str(error))
 
     async def _resync_forever(self) -> None:
         loop = asyncio.get_running_loop()
@@ -114,6 +144,7 @@ class Controller:
         for ns in namespaces or [None]:
             yield ns, paths.CREWS, paths.custom(paths.CREWS, ns), {}, store.put_crew
             yield ns, paths.PROFILES, paths.custom(paths.PROFILES, ns), {}, store.put_profile
+            yield ns, paths.QUEUES, paths.custom(paths.QUEUES, ns), {}, store.put_queue
             yield ns, paths.CREWRUNS, paths.custom(paths.CREWRUNS, ns), {}, store.put_run
             yield ns, paths.JOBS, paths.jobs(ns), ours, store.put_job
             yield ns, paths.PODS, paths.pods(ns), ours, store.put_pod
@@ -134,6 +165,7 @@ class Controller:
             finally:
                 self.queue.done(key)
                 self.inbox.worked(key)
+                self._admit()
             await asyncio.sleep(0)  # a decision without news awaits nothing: watches and probes need their turn
 
     async def _reconcile(self, key: Key) -> bool:

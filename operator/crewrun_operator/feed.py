@@ -66,6 +66,7 @@ def register(registry: kopf.OperatorRegistry, store: Store, seen: Seen) -> None:
         (_own(paths.PROFILES), store.put_profile, store.drop_profile),
         (("batch", "v1", paths.JOBS), store.put_job, store.drop_job),
         (("", "v1", paths.PODS), store.put_pod, store.drop_pod),
+        (_own(paths.QUEUES), store.put_queue, store.drop_queue),
     ]
     for resource, put, drop in handlers:
         _register(registry, resource, put, drop, seen)

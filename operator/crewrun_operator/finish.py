@@ -8,7 +8,14 @@ from crewrun_operator.diagnose import Waiting
 from crewrun_operator.state import State
 from crewrun_operator.times import parse
 
-_REQUESTS = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.TIMED_OUT})
+_REQUESTS = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.QUEUE_STOPPED, Reason.TIMED_OUT})
+#: What stops a run that is to go on later.
+PAUSES = frozenset({Reason.SUSPENDED, Reason.QUEUE_STOPPED})
+_PHASES = {
+    Reason.CANCELLED: Phase.CANCELLED,
+    Reason.SUSPENDED: Phase.SUSPENDED,
+    Reason.QUEUE_STOPPED: Phase.QUEUED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +28,7 @@ class StopRequest:
     @property
     def phase(self) -> Phase:
         """Where the run stands when it has stopped."""
-        return {Reason.CANCELLED: Phase.CANCELLED, Reason.SUSPENDED: Phase.SUSPENDED}.get(self.reason, Phase.FAILED)
+        return _PHASES.get(self.reason, Phase.FAILED)
 
 
 def stop_request(state: State, waiting: Waiting | None = None) -> StopRequest | None:
@@ -40,13 +47,16 @@ def stop_request(state: State, waiting: Waiting | None = None) -> StopRequest | 
         return StopRequest(waiting.reason, message)
     if state.suspended:
         return StopRequest(Reason.SUSPENDED, "suspended on request (spec.suspend)")
+    if state.drained and state.open_attempt is not None:
+        message = f"CrewQueue {state.status.queue} stops what runs (spec.stopPolicy: HoldAndDrain)"
+        return StopRequest(Reason.QUEUE_STOPPED, message)
     return None
 
 
 def out_of_time_at(state: State) -> datetime | None:
-    """When the run as a whole is over its limit. The time that it is suspended does not count."""
+    """When the run as a whole is over its limit. While it is suspended or waits for its queue, no time counts."""
     seconds, start = state.settings.timeout_seconds, state.status.start_time
-    if seconds is None or start is None or state.status.suspend_time is not None:
+    if seconds is None or start is None or state.status.suspend_time or state.status.queue_time:
         return None
     return parse(start) + timedelta(seconds=seconds + state.status.suspended_seconds)
 

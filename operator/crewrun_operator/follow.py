@@ -9,7 +9,7 @@ from crewrun_api.run import AttemptStatus
 from crewrun_operator.begin import start
 from crewrun_operator.conclude import conclude
 from crewrun_operator.diagnose import Verdict, Waiting, by_record, diagnose, waiting
-from crewrun_operator.finish import StopRequest, stop_request
+from crewrun_operator.finish import PAUSES, StopRequest, stop_request
 from crewrun_operator.observed import Plan, Reported
 from crewrun_operator.progress import Ongoing, node_lost_at, seen, show
 from crewrun_operator.state import State
@@ -51,7 +51,7 @@ def _told(reported: Reported | None, stop: StopRequest | None) -> Verdict | None
     outcome = reported.report.outcome if reported else None
     if reported is None or outcome is None:
         return None
-    if outcome.outcome is Outcome.STOPPED and stop is None and outcome.reason is not Reason.SUSPENDED:
+    if outcome.outcome is Outcome.STOPPED and stop is None and outcome.reason not in PAUSES:
         return None
     return by_record(outcome, reported.received_at)
 

@@ -5,19 +5,19 @@ from collections.abc import Iterable
 
 from crewrun_api import names
 from crewrun_operator import paths
-from crewrun_operator.api import Api, ApiError, Document
+from crewrun_operator.api import Api, ApiError
 from crewrun_operator.observed import Payload
-from crewrun_operator.views import ConfigMapView, config_map_view
+from crewrun_operator.views import ConfigMapView, Listed, Manifest, config_map_view
 
 
-async def listed(api: Api, path: str, **query: str) -> tuple[list[Document], int]:
+async def listed(api: Api, path: str, **query: str) -> Listed:
     """All items of a list, and the version that they were listed at."""
-    items: list[Document] = []
+    items: list[Manifest] = []
     list_version = 0
     async for page in api.pages(path, **query):
         list_version = list_version or int(page["metadata"]["resourceVersion"])
         items += page["items"]
-    return items, list_version
+    return Listed(items, list_version)
 
 
 async def read_config_maps(api: Api, namespace: str, wanted: Iterable[str]) -> dict[str, ConfigMapView | None]:

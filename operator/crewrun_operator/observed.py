@@ -12,6 +12,8 @@ from crewrun_api.reasons import Reason
 from crewrun_api.report import Report
 from crewrun_api.run import RunStatus, Webhook
 from crewrun_api.webhook import Delivery
+from crewrun_operator.queue_object import QueueObject
+from crewrun_operator.queues import Place
 from crewrun_operator.views import ConfigMapView, JobView, Manifest, PodView
 
 
@@ -83,6 +85,10 @@ class Observed:
     hook_pods: tuple[PodView, ...] = ()
     #: What runs may ask for.
     policy: Policy = UNBOUNDED
+    #: The CrewQueues of the namespace, by name.
+    queues: Mapping[str, QueueObject] = field(default_factory=dict)
+    #: Where the run stands in its queue, if it wants a place there.
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,14 @@ class Save:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """Wait for a place in a queue, in the order of this time."""
+
+    queue: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """A Kubernetes event about the run."""
 
@@ -156,6 +170,7 @@ class Notice:
 class Plan:
     """What is to be done, in this order: what is to be kept, status, then Job, then the rest."""
 
+    join: Join | None = None  # and decide again: nothing is written by it
     save: Save | None = None
     status: RunStatus | None = None
     start: StartAttempt | None = None

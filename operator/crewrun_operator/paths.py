@@ -4,7 +4,8 @@ from urllib.parse import quote
 
 from crewrun_api import names
 
-CREWRUNS, CREWS, PROFILES, JOBS, PODS = "crewruns", "crews", "crewprofiles", "jobs", "pods"
+CREWRUNS, CREWS, PROFILES, QUEUES = "crewruns", "crews", "crewprofiles", "crewqueues"
+JOBS, PODS = "jobs", "pods"
 RUNNER_SELECTOR = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_COMPONENT}={names.COMPONENT_RUNNER}"
 
 
@@ -15,6 +16,10 @@ def custom(plural: str, namespace: str | None = None, name: str | None = None) -
 
 def run_status(namespace: str, name: str) -> str:
     return custom(CREWRUNS, namespace, name) + "/status"
+
+
+def queue_status(namespace: str, name: str) -> str:
+    return custom(QUEUES, namespace, name) + "/status"
 
 
 def jobs(namespace: str | None = None, name: str | None = None) -> str:

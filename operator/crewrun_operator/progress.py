@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from crewrun_api.reasons import ConditionType, Phase, Reason
+from crewrun_api.reasons import ConditionType, Phase
 from crewrun_api.run import AttemptStatus, RunStatus
 from crewrun_operator.conclude import news_of
 from crewrun_operator.diagnose import Waiting
-from crewrun_operator.finish import StopRequest, out_of_time_at, start_deadline_at
+from crewrun_operator.finish import PAUSES, StopRequest, out_of_time_at, start_deadline_at
 from crewrun_operator.observed import Plan, Reported, Stop
 from crewrun_operator.state import State
 from crewrun_operator.status import condition, so_far, with_attempt, with_sighting, with_usage
@@ -75,7 +75,7 @@ def _stop(state: State, going: Ongoing) -> Plan:
     since = parse(attempt.stop_time) if attempt.stop_time else state.now
     why = {"stop_time": stamp(since), "reason": stop.reason, "message": stop.message}
     attempt = attempt.model_copy(update=why)
-    phase = Phase.RUNNING if stop.reason is Reason.SUSPENDED else Phase.CANCELLING
+    phase = Phase.RUNNING if stop.reason in PAUSES else Phase.CANCELLING
     status = _with_progress(with_attempt(state.status, attempt), attempt, reported)
     status = state.settled(status, phase, stop.reason, f"{stop.message}; stopping the runner")
     if reported is not None and reported.received_at >= since - _LISTENS:

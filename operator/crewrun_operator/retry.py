@@ -55,6 +55,7 @@ TABLE: dict[Reason, Next] = {
     # request that was taken back before it had stopped.
     Reason.CANCELLED: Next.DISRUPTED,
     Reason.SUSPENDED: Next.AGAIN,
+    Reason.QUEUE_STOPPED: Next.AGAIN,
     # A record that says Failed and Completed contradicts itself: nothing of it is believed.
     Reason.COMPLETED: Next.RETRY,
 }

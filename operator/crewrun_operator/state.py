@@ -7,16 +7,20 @@ from functools import cached_property
 from pydantic import ValidationError
 
 from crewrun_api.outcome import OutcomeRecord, parse
-from crewrun_api.reasons import ConditionType, Phase
+from crewrun_api.queue import StopPolicy
+from crewrun_api.reasons import AdmittedReason, ConditionType, Phase
 from crewrun_api.report import Snapshot, parse_snapshot
 from crewrun_api.resolved import AttemptSettings
 from crewrun_api.run import AttemptStatus, RunStatus
 from crewrun_operator.observed import Observed, Payload, Reported
+from crewrun_operator.queue_object import choose_queue
 from crewrun_operator.refused import Refused
 from crewrun_operator.sources import LOOK_AGAIN_SECONDS, config_maps_of, crew_spec_of
-from crewrun_operator.status import bounded, condition, settle, with_condition
+from crewrun_operator.status import bounded, condition, settle, with_condition, with_window
+from crewrun_operator.times import stamp
 from crewrun_operator.validate import Accepted, accept, attempt_settings
 from crewrun_operator.views import JobView, PodView
+from crewrun_operator.windows import window_start
 
 _LOOK_AGAIN = timedelta(seconds=LOOK_AGAIN_SECONDS)
 
@@ -55,6 +59,20 @@ class State:
     @property
     def suspended(self) -> bool:
         return bool(self.observed.run["spec"].get("suspend", False))
+
+    @property
+    def queue(self) -> str | None:
+        """The CrewQueue that admits it. One that has begun stays where it began."""
+        if self.status.crew is not None:
+            return self.status.queue
+        chosen = choose_queue(self.observed.run["spec"].get("queue"), self.observed.queues)
+        return chosen.key[1] if chosen else None
+
+    @property
+    def drained(self) -> bool:
+        """Whether its queue lets nothing run."""
+        queue = self.observed.queues.get(self.status.queue or "")
+        return bool(queue and queue.spec and queue.spec.stop_policy is StopPolicy.HOLD_AND_DRAIN)
 
     @property
     def rerun(self) -> str | None:
@@ -159,7 +177,25 @@ class State:
             status = self._spec_seen(status)
         if self.rerun:
             status = status.model_copy(update={"rerun": self.rerun})
+        if status.queue is not None:
+            status = self._in_queue(status, phase)
         return bounded(settle(status, phase, reason, message, self.now, self.generation))
+
+    def _in_queue(self, status: RunStatus, phase: Phase) -> RunStatus:
+        """The same with where the run stands in its queue, and with what it has spent."""
+        why = None
+        if phase in (Phase.BACKING_OFF, Phase.SUSPENDED) or (phase is Phase.PENDING and status.crew is not None):
+            why = AdmittedReason.NOT_WAITING, f"it asks CrewQueue {status.queue} for no place"
+        elif phase is Phase.QUEUED and self.drained:
+            why = AdmittedReason.QUEUE_STOPPED, f"CrewQueue {status.queue} lets nothing run"
+        if why is not None:
+            status = with_condition(status, ConditionType.ADMITTED, "False", *why, self.now, self.generation)
+        if phase is not Phase.QUEUED:
+            status = status.model_copy(update={"queue_time": None, "queue_position": None})
+        queue = self.observed.queues.get(status.queue or "")
+        if queue is None or queue.cap is None:
+            return status
+        return with_window(status, self.status.usage, stamp(window_start(queue.cap.window, self.now)))
 
     def _spec_seen(self, status: RunStatus) -> RunStatus:
         """The condition SpecChanged: an edit of what runs waits for `rerun`."""

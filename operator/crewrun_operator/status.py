@@ -6,7 +6,7 @@ from typing import Any
 
 from crewrun_api.outcome import MOST_COUNT, ModelUsage, Sighting, TaskRecord, Usage, cut
 from crewrun_api.reasons import ConditionType, Phase, TaskState
-from crewrun_api.run import AttemptStatus, Condition, RunStatus, TaskStatus
+from crewrun_api.run import AttemptStatus, Condition, RunStatus, TaskStatus, WindowStatus
 from crewrun_operator.definition import TaskOutline
 from crewrun_operator.times import stamp
 
@@ -123,6 +123,17 @@ def with_usage(status: RunStatus, attempt: int, usage: Usage) -> RunStatus:
             total = _replaced(total, each.usage or Usage(), usage)
             attempts[index] = each.model_copy(update={"usage": usage})
     return status.model_copy(update={"attempts": attempts, "usage": total})
+
+
+def with_window(status: RunStatus, before: Usage | None, start: str) -> RunStatus:
+    """The status with what was spent since then counted in the window that began at `start`."""
+    was, now = before or Usage(), status.usage or Usage()
+    tokens, micro = now.total_tokens - was.total_tokens, now.cost_usd - was.cost_usd
+    if tokens <= 0 and micro <= 0:
+        return status
+    old = status.window if status.window and status.window.start == start else WindowStatus(start=start)
+    update = {"total_tokens": old.total_tokens + max(0, tokens), "cost_usd": old.cost_usd + max(0, micro)}
+    return status.model_copy(update={"window": old.model_copy(update=update)})
 
 
 def so_far(usage: Usage) -> Usage:

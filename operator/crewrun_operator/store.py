@@ -16,9 +16,11 @@ from crewrun_api.reasons import Phase
 from crewrun_api.report import Report
 from crewrun_operator import paths
 from crewrun_operator.observed import Observed, Refusal, SeenHook
+from crewrun_operator.queue_object import queue_object
+from crewrun_operator.queues import Queues
 from crewrun_operator.run_state import RunState
 from crewrun_operator.sources import ConfigMaps, config_maps_of, crew_spec_of
-from crewrun_operator.views import Identity, JobView, Manifest, PodView, job_view, pod_view, trimmed, version
+from crewrun_operator.views import Identity, JobView, Listed, Manifest, PodView, job_view, pod_view, trimmed, version
 
 #: A run, by namespace and name. Built here and nowhere else.
 Key = tuple[str, str]
@@ -43,6 +45,7 @@ class Store:
         self._executions: dict[str, Identity] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._missing: dict[str | None, set[str]] = {}
+        self.queues = Queues()
 
     def observe(self, key: Key) -> Observed | None:
         """Everything known of one run; None when there is no such run."""
@@ -72,6 +75,8 @@ class Store:
             written_at=state.written_at,
             defaults=self._defaults,
             policy=self._policy,
+            queues=self.queues.objects(namespace),
+            place=self.queues.place(run["metadata"]["uid"]),
         )
 
     def put_run(self, manifest: Manifest) -> list[Key]:
@@ -84,6 +89,7 @@ class Store:
         elif old is not None:  # the first version that is seen tells of nothing: it may be from before this process
             self._changed(old, manifest)
         self.runs[key] = trimmed(manifest)
+        self.queues.put_run(self.runs[key])
         if _ended(manifest) and (state := self._states.get(uid)):
             state.end()
         return [key]
@@ -126,6 +132,19 @@ class Store:
         namespace, name = key_of(manifest)
         self._profiles[namespace].pop(name, None)
         return self._waiting(namespace)
+
+    def put_queue(self, manifest: Manifest) -> list[Key]:
+        queue = queue_object(manifest)
+        namespace, name = queue.key
+        old = self.queues.objects(namespace).get(name)
+        if old is not None and old.version >= queue.version:
+            return []
+        return self._not_begun(namespace) if self.queues.put_object(queue) else []
+
+    def drop_queue(self, manifest: Manifest) -> list[Key]:
+        key = key_of(manifest)
+        self.queues.drop_object(key)
+        return self._not_begun(key[0])
 
     def put_job(self, manifest: Manifest) -> list[Key]:
         job = job_view(manifest)
@@ -236,8 +255,8 @@ class Store:
         self,
         run: Manifest,
         crew: Manifest | None,
-        profiles: Iterable[Manifest],
-        list_version: int,
+        profiles: Listed,
+        queues: Listed,
         config_maps: ConfigMaps,
         now: datetime,
     ) -> None:
@@ -247,18 +266,24 @@ class Store:
             self.put_crew(crew)
         elif name is not None:
             self._crews.pop((namespace, name), None)
-        listed = list(profiles)
-        for profile in listed:
-            self.put_profile(profile)
-        uids = {profile["metadata"]["uid"] for profile in listed}
-        self.sweep(paths.PROFILES, namespace, uids, list_version)
+        for plural, put, listed in (
+            (paths.PROFILES, self.put_profile, profiles),
+            (paths.QUEUES, self.put_queue, queues),
+        ):
+            for item in listed.items:
+                put(item)
+            self.sweep(plural, namespace, {item["metadata"]["uid"] for item in listed.items}, listed.version)
         state = self._states[run["metadata"]["uid"]]
         state.sources = self._source_versions(namespace, name)
         state.config_maps, state.config_maps_read_at = config_maps, now
 
     def _source_versions(self, namespace: str, crew: str | None) -> tuple[int, ...]:
         sources = [self._crews.get((namespace, crew)) if crew else None, *self._profiles.get(namespace, {}).values()]
-        return tuple(version(source) if source is not None else 0 for source in sources)
+        queues = self.queues.objects(namespace).values()
+        return (
+            *(version(source) if source is not None else 0 for source in sources),
+            *(queue.generation for queue in queues),  # each write to their status is a version, too
+        )
 
     def sweep(self, plural: str, namespace: str | None, uids: set[str], list_version: int) -> bool:
         """Drop the ghosts: objects that a list made at this version would have shown, and did not.
@@ -302,6 +327,8 @@ class Store:
             return [(crew, self.drop_crew) for crew in self._crews.values()]
         if plural == paths.PROFILES:
             return [(each, self.drop_profile) for some in self._profiles.values() for each in some.values()]
+        if plural == paths.QUEUES:
+            return [(queue.object.manifest, self.drop_queue) for queue in self.queues if queue.object]
         return []
 
     def _forget_job(self, job: Identity) -> None:
@@ -310,6 +337,7 @@ class Store:
             state.forget_job(job)
 
     def _forget_state(self, run_uid: str) -> None:
+        self.queues.drop_run(run_uid)
         if state := self._states.pop(run_uid, None):
             for pod_uid in state.pods:
                 self._executions.pop(pod_uid, None)
@@ -327,7 +355,11 @@ class Store:
         return [key for key in self._waiting(crew[0]) if _crew_name(self.runs[key]) == crew[1]]
 
     def _waiting(self, namespace: str) -> list[Key]:
-        """The runs of a namespace that have not begun: those that a changed source may let begin."""
+        """The runs of a namespace that a changed source may let begin. Those that wait in a queue look at their
+        sources when it is their turn."""
+        return [key for key in self._not_begun(namespace) if not _queued(self.runs[key])]
+
+    def _not_begun(self, namespace: str) -> list[Key]:
         return [key for key, run in self.runs.items() if key[0] == namespace and not _begun(run)]
 
 
@@ -346,6 +378,10 @@ def _ended(run: Manifest) -> bool:
 
 def _begun(run: Manifest) -> bool:
     return bool((run.get("status") or {}).get("attemptCount"))
+
+
+def _queued(run: Manifest) -> bool:
+    return (run.get("status") or {}).get("phase") == Phase.QUEUED
 
 
 def _crew_name(run: Manifest) -> str | None:

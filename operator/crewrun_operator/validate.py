@@ -61,6 +61,9 @@ def accept(observed: Observed, *, judged: bool = True) -> Accepted:
     _shallow(crew_spec, path)
     crew = _parsed(CrewSpec, crew_spec, path)
     profile = _profile(observed, spec, crew, path)
+    if spec.queue is not None and spec.queue not in observed.queues:
+        message = f"there is no CrewQueue {spec.queue!r} in this namespace; the run starts when it appears"
+        raise Refused(AcceptedReason.QUEUE_NOT_FOUND, Problem("spec.queue", message))
     policy = observed.policy if judged else UNBOUNDED
     _allowed(bounded.in_specs(policy, ("spec", run["spec"]), (path, crew_spec) if spec.crew_ref else None))
     source = source_of(crew, path, observed.config_maps)

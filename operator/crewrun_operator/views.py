@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import InvalidOperation
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from crewrun_api import names
 from crewrun_api.quantity import in_bytes, in_cores
@@ -108,6 +108,13 @@ class PodView:
         if self.terminated is None or not self.terminated.message:
             return self
         return replace(self, terminated=replace(self.terminated, message=""))
+
+
+class Listed(NamedTuple):
+    """What a list has shown, and the version that it was made at."""
+
+    items: list[Manifest]
+    version: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,16 @@
 """Policies: a run without an open attempt, and what keeps the next one from starting. Purely computational."""
 
+from typing import Any
+
 from crewrun_api.reasons import Phase, Reason
+from crewrun_operator.admit import admitted
 from crewrun_operator.begin import refuse, valid
 from crewrun_operator.conclude import halted
 from crewrun_operator.finish import out_of_time_at, stop_request
 from crewrun_operator.observed import Plan
 from crewrun_operator.state import State
 from crewrun_operator.strays import ending
-from crewrun_operator.times import earliest, parse
+from crewrun_operator.times import earliest, parse, stamp
 
 
 def stop_before_start(state: State) -> Plan | None:
@@ -20,6 +23,8 @@ def stop_before_start(state: State) -> Plan | None:
         if plan := refuse(state):
             return plan
         status = valid(state)
+        if status.queue is None:
+            status = admitted(state, status)
     plan = halted(state, status, stop)
     return plan if plan.status != state.status else Plan()
 
@@ -30,7 +35,9 @@ def go_on(state: State) -> Plan | None:
     if since is None:
         return None
     paused = max(0, round((state.now - parse(since)).total_seconds()))
-    update = {"suspend_time": None, "suspended_seconds": state.status.suspended_seconds + paused}
+    update: dict[str, Any] = {"suspend_time": None, "suspended_seconds": state.status.suspended_seconds + paused}
+    if state.queue is not None:  # at the back of it
+        update["order_time"] = stamp(state.now)
     status = state.status.model_copy(update=update)
     waits = status.next_attempt_time is not None and parse(status.next_attempt_time) > state.now
     phase = Phase.BACKING_OFF if waits else Phase.PENDING

@@ -27,7 +27,7 @@ from crewrun_operator.observed import Observed, Payload, Plan, Refusal, SeenHook
 from crewrun_operator.status import as_document
 from crewrun_operator.store import Store, key_of
 from crewrun_operator.times import stamp
-from crewrun_operator.views import ConfigMapView
+from crewrun_operator.views import ConfigMapView, Listed
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 NAMESPACE = "team-a"
@@ -316,7 +316,8 @@ class Scene:
     def observe(self) -> Observed:
         """The sources as confirmed as those of a run that is decided about a second time."""
         crew = self.store._crews.get((self.key[0], "research"))
-        self.store.confirm_sources(self.run, crew, [], 0, self.config_maps, self.now)
+        queues = Listed([queue.manifest for queue in self.store.queues.objects(self.key[0]).values()], 0)
+        self.store.confirm_sources(self.run, crew, Listed([], 0), queues, self.config_maps, self.now)
         observed = self.store.observe(self.key)
         assert observed is not None
         return observed

@@ -9,6 +9,7 @@ from crewrun_api.model import kubernetes_name
 from crewrun_api.outcome import RECORD_LIMIT_BYTES, RECORD_VERSION
 from crewrun_api.reasons import (
     AcceptedReason,
+    AdmittedReason,
     ConditionType,
     ExitCode,
     Outcome,
@@ -86,12 +87,15 @@ WANT_WORDS: dict[type[Enum], str] = {
     WebhookOutcome: "Pending Delivered Failed",
     WebhookEvent: "RunSucceeded RunFailed",
     AcceptedReason: "Valid CrewNotFound ProfileNotFound InvalidSpec InvalidCrew InvalidInputs TooLarge"
-    " NotSupported ConfigMapNotFound Forbidden",
+    " NotSupported ConfigMapNotFound Forbidden QueueNotFound",
+    AdmittedReason: "NoQueue Admitted NotAccepted WaitsItsTurn QueueFull BudgetSpent QueueStopped QueueNotFound "
+    "QueueInvalid NotWaiting",
     TTLIgnoredReason: "TrackedByArgoCD TrackedByFlux TrackedByHelm",
     Reason: "Completed LLMRateLimited LLMUnavailable LLMTimeout LLMAuthentication LLMPermission LLMBadRequest "
     "LLMContextExceeded TaskFailed GuardrailFailed ToolFailed InvalidCrew InvalidInputs InputRequired CrewChanged "
     "BudgetExceeded OutOfMemory Evicted Preempted NodeLost PodDeleted JobDeleted ImageUnavailable Unschedulable "
-    "MissingSecret JobRejected Cancelled Suspended TimedOut AttemptTimedOut RunnerLost RunnerCrashed",
+    "MissingSecret JobRejected Cancelled Suspended TimedOut AttemptTimedOut RunnerLost RunnerCrashed "
+    "QueueStopped",
 }
 WANT_EXIT_CODES = {
     "SUCCEEDED": 0,

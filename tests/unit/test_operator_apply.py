@@ -424,11 +424,11 @@ def test_the_same_event_has_the_same_name_and_a_valid_one() -> None:
 def test_fields_of_a_newer_release_stay_in_the_status() -> None:
     async def story() -> None:
         run = RunBuilder().build()
-        run["status"]["queue"] = {"position": 3}
+        run["status"]["lane"] = {"position": 3}
         api = cluster()
         api.put(RUN, run)
         await Operator(api).settle()
-        assert api.objects[RUN]["status"]["queue"] == {"position": 3}
+        assert api.objects[RUN]["status"]["lane"] == {"position": 3}
         assert status_on(api).phase is Phase.STARTING
 
     tell(story)
@@ -488,7 +488,7 @@ def test_a_refused_run_reads_its_sources_again_only_when_one_of_them_changes() -
         crew = api.put(paths.custom(paths.CREWS, "team-a", "research"), CrewBuilder().build())
         assert operator.store.put_crew(crew) == [KEY]
         await operator.settle()
-        assert len(api.reads) == reads + 2
+        assert len(api.reads) == reads + 3
         assert operator.observe().run["status"]["phase"] == "Starting"
 
     asyncio.run(scenario())

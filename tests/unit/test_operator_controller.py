@@ -84,8 +84,9 @@ def test_everything_is_listed_before_anything_is_decided(monkeypatch: pytest.Mon
             await rig.for_(60)
         assert rig.controller.synced
         want_lists = ["/apis/crewrun.dev/v1alpha1/crews", "/apis/crewrun.dev/v1alpha1/crewprofiles",
-                      "/apis/crewrun.dev/v1alpha1/crewruns", "/apis/batch/v1/jobs", "/api/v1/pods"]  # fmt: skip
-        assert api.reads[:5] == want_lists
+                      "/apis/crewrun.dev/v1alpha1/crewqueues", "/apis/crewrun.dev/v1alpha1/crewruns",
+                      "/apis/batch/v1/jobs", "/api/v1/pods"]  # fmt: skip
+        assert api.reads[:6] == want_lists
         assert {rig.status(name).phase for name in ("one", "two", "three")} == {Phase.STARTING}
         assert sum(write.startswith("POST") for write in api.writes) == 3
 

@@ -478,7 +478,7 @@ def test_no_history_breaks_a_promise(history: History, spec: dict[str, Any]) -> 
 
 SERVED, ON = ("everything is served and delivered", 0), ("the cluster goes on", 0)
 RUNNING = [SERVED, ON, ON, SERVED]  # an attempt whose runner has just begun
-JOB_IS_ASKED_FOR = [("a request is served", 0)] * 8  # five lists, crew, profiles, status
+JOB_IS_ASKED_FOR = [("a request is served", 0)] * 10  # six lists, crew, profiles, queues, status
 GONE_BY_FORCE = [*RUNNING, ("time passes", 1), SERVED, ("a Pod is deleted by force", 0)]
 HISTORIES: dict[str, tuple[History, str]] = {
     "a run that nobody disturbs": ([], "Succeeded: Completed"),

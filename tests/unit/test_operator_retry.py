@@ -22,7 +22,7 @@ WANT_FINAL = {
     "JobRejected",
 }  # fmt: skip
 #: Not in the design's table: nobody who asked, or a record that contradicts itself.
-WANT_ODD = {"Cancelled": Next.DISRUPTED, "Suspended": Next.AGAIN, "Completed": Next.RETRY}
+WANT_ODD = {"Cancelled": Next.DISRUPTED, "Suspended": Next.AGAIN, "QueueStopped": Next.AGAIN, "Completed": Next.RETRY}
 
 
 def test_the_table_covers_every_reason() -> None:

@@ -358,7 +358,7 @@ def test_a_message_is_cut_wherever_it_comes_from() -> None:
 def test_a_status_of_a_newer_release_is_read() -> None:
     document = {
         "phase": "Running",
-        "queue": {"position": 3},
+        "lane": {"position": 3},
         "attempts": [{"number": 1, "job": "j", "resumedFromTask": "t", "usage": {"costUSD": "0.1", "totalTokens": 3}}],
         "usage": {"costUSD": "0.1", "byModel": [{"model": "m", "costUSD": "0.1"}]},
         "output": {"value": "v", "bytes": 1, "sha256": "s", "configMap": None, "files": []},
