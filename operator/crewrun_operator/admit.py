@@ -41,11 +41,11 @@ def ask(state: State, status: RunStatus) -> Plan | None:
 def admitted(state: State, status: RunStatus) -> RunStatus:
     """The status of a run that may record its next attempt."""
     if status.queue is None:
-        return _admitted(state, status, "True", AdmittedReason.NO_QUEUE, "no queue limits this run")
+        return _admitted(state, status, AdmittedReason.NO_QUEUE, "no queue limits this run")
     if status.queue_time and status.start_time:
         waited = max(0, round((state.now - parse(status.queue_time)).total_seconds()))
         status = status.model_copy(update={"suspended_seconds": status.suspended_seconds + waited})
-    return _admitted(state, status, "True", AdmittedReason.ADMITTED, f"CrewQueue {status.queue} gave it a place")
+    return _admitted(state, status, AdmittedReason.ADMITTED, f"CrewQueue {status.queue} gave it a place")
 
 
 def _waits(state: State, status: RunStatus, place: Place) -> Plan:
@@ -63,7 +63,7 @@ def _waits(state: State, status: RunStatus, place: Place) -> Plan:
     if known:
         return Plan(again_at=again_at)
     waiting = {"queue_time": status.queue_time or stamp(state.now), "queue_position": position}
-    status = _admitted(state, status.model_copy(update=waiting), "False", reason, message)
+    status = state.not_admitted(status.model_copy(update=waiting), reason, message)
     return Plan(
         status=state.settled(status, Phase.QUEUED, reason, f"position {position}: {message}"), again_at=again_at
     )
@@ -98,5 +98,5 @@ def _why(state: State, place: Place) -> tuple[AdmittedReason, str]:
             return AdmittedReason.QUEUE_FULL, f"all {places} places of {its} are held (spec.maxConcurrentRuns)"
 
 
-def _admitted(state: State, status: RunStatus, value: str, reason: AdmittedReason, message: str) -> RunStatus:
-    return with_condition(status, ConditionType.ADMITTED, value, reason, message, state.now, state.generation)
+def _admitted(state: State, status: RunStatus, reason: AdmittedReason, message: str) -> RunStatus:
+    return with_condition(status, ConditionType.ADMITTED, "True", reason, message, state.now, state.generation)

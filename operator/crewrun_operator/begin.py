@@ -76,8 +76,9 @@ def refuse(state: State) -> Plan | None:
 def valid(state: State) -> RunStatus:
     """The status of a run that nothing is wrong with."""
     message = "the crew, its profile and the inputs fit together"
-    status = _condition(state, state.status, ConditionType.ACCEPTED, "True", AcceptedReason.VALID, message)
-    return status.model_copy(update={"queue": state.queue})
+    status = state.status.model_copy(update={"queue": state.queue})
+    reason = AcceptedReason.VALID
+    return with_condition(status, ConditionType.ACCEPTED, "True", reason, message, state.now, state.generation)
 
 
 def _fixed(status: RunStatus, accepted: Accepted) -> RunStatus:
@@ -87,18 +88,13 @@ def _fixed(status: RunStatus, accepted: Accepted) -> RunStatus:
 
 def _refused(state: State, refused: Refused) -> Plan:
     message = str(refused)
-    status = _condition(state, state.status, ConditionType.ACCEPTED, "False", refused.reason, message)
-    status = _condition(
-        state, status, ConditionType.ADMITTED, "False", AdmittedReason.NOT_ACCEPTED, "the run is not accepted"
+    status = state.status.model_copy(update={"queue": None})
+    status = with_condition(
+        status, ConditionType.ACCEPTED, "False", refused.reason, message, state.now, state.generation
     )
+    status = state.not_admitted(status, AdmittedReason.NOT_ACCEPTED, "the run is not accepted")
     status = state.settled(status, Phase.PENDING, refused.reason, message)
     told = condition(state.status, ConditionType.ACCEPTED)
     news = told is None or (told.reason, told.message) != (refused.reason, message)
     notices = (Notice("Warning", "NotAccepted", f"{refused.reason}: {message}"),) if news else ()
     return Plan(status=status, notices=notices, again_at=state.look_again_at)
-
-
-def _condition(
-    state: State, status: RunStatus, type_: ConditionType, value: str, reason: str, message: str
-) -> RunStatus:
-    return with_condition(status, type_, value, reason, message, state.now, state.generation)

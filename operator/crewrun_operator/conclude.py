@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from crewrun_api.outcome import Usage
-from crewrun_api.reasons import Outcome, Phase, Reason
+from crewrun_api.reasons import AdmittedReason, Outcome, Phase, Reason
 from crewrun_api.report import OutputFile
 from crewrun_api.run import AttemptStatus, RunStatus
 from crewrun_operator.diagnose import Verdict
@@ -49,6 +49,7 @@ def halted(state: State, status: RunStatus, stop: StopRequest) -> Plan:
         status = status.model_copy(update={"suspend_time": status.suspend_time or stamp(state.now)})
     if stop.phase is Phase.QUEUED:
         status = status.model_copy(update={"queue_time": stamp(state.now)})
+        status = state.not_admitted(status, AdmittedReason.QUEUE_STOPPED, stop.message)
     return _ended(state, status, stop.phase, stop.reason, stop.message)
 
 

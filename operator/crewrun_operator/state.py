@@ -177,21 +177,21 @@ class State:
             status = self._spec_seen(status)
         if self.rerun:
             status = status.model_copy(update={"rerun": self.rerun})
+        if phase is not Phase.QUEUED:
+            status = status.model_copy(update={"queue_time": None, "queue_position": None})
         if status.queue is not None:
             status = self._in_queue(status, phase)
         return bounded(settle(status, phase, reason, message, self.now, self.generation))
 
+    def not_admitted(self, status: RunStatus, reason: AdmittedReason, message: str) -> RunStatus:
+        """The status of a run that may not record an attempt."""
+        return with_condition(status, ConditionType.ADMITTED, "False", reason, message, self.now, self.generation)
+
     def _in_queue(self, status: RunStatus, phase: Phase) -> RunStatus:
         """The same with where the run stands in its queue, and with what it has spent."""
-        why = None
         if phase in (Phase.BACKING_OFF, Phase.SUSPENDED) or (phase is Phase.PENDING and status.crew is not None):
-            why = AdmittedReason.NOT_WAITING, f"it asks CrewQueue {status.queue} for no place"
-        elif phase is Phase.QUEUED and self.drained:
-            why = AdmittedReason.QUEUE_STOPPED, f"CrewQueue {status.queue} lets nothing run"
-        if why is not None:
-            status = with_condition(status, ConditionType.ADMITTED, "False", *why, self.now, self.generation)
-        if phase is not Phase.QUEUED:
-            status = status.model_copy(update={"queue_time": None, "queue_position": None})
+            message = f"it asks CrewQueue {status.queue} for no place"
+            status = self.not_admitted(status, AdmittedReason.NOT_WAITING, message)
         queue = self.observed.queues.get(status.queue or "")
         if queue is None or queue.cap is None:
             return status

@@ -11,7 +11,7 @@ from tests.e2e.conftest import SYSTEM_NAMESPACE, Space, profile
 from tests.support.five_tasks import five_tasks
 from tests.support.kube import Document, document, phase, run
 
-KINDS = "crewruns,crews,crewprofiles,jobs,pods,configmaps,events"
+KINDS = "crewruns,crews,crewprofiles,crewqueues,jobs,pods,configmaps,events"
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -21,7 +21,7 @@ from tests.support.previous import Previous
 
 ANSWER = {"text": "It is done."}
 UNAVAILABLE = {"fault": {"status": 503}}
-CRDS = ("crewprofiles.crewrun.dev", "crewruns.crewrun.dev", "crews.crewrun.dev")
+CRDS = ("crewprofiles.crewrun.dev", "crewqueues.crewrun.dev", "crewruns.crewrun.dev", "crews.crewrun.dev")
 #: What needs a right on the whole cluster is left out.
 ROLES_ALONE = {"crds.enabled": False, "rbac.aggregate": False, "policy.admission.enabled": False}
 

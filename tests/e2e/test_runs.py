@@ -40,7 +40,7 @@ def test_the_key_reaches_the_model_and_stands_nowhere_else(own: Space, tmp_path:
     ended = own.kube.await_end("r")
     assert len(own.calls) == 1, "the model was asked with the key of the Secret"
     job = ended["status"]["attempts"][0]["job"]
-    kinds = "crewruns,crews,crewprofiles,jobs,pods,configmaps,events,serviceaccounts"
+    kinds = "crewruns,crews,crewprofiles,crewqueues,jobs,pods,configmaps,events,serviceaccounts"
     told = own.kube.kubectl("get", kinds, "-o", "json")
     told += own.kube.kubectl("logs", f"job/{job}")
     told += own.kube.kubectl("describe", "crewruns,jobs,pods")

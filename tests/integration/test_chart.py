@@ -147,7 +147,8 @@ def test_crds_are_kept_unless_the_values_say_otherwise(keep: bool, want: Documen
 
 def test_people_have_roles_that_are_parts_of_kubernetes_own() -> None:
     objects = render({})
-    for role, want_kinds in {"edit": {"crewruns", "crews"}, "admin": {"crewruns", "crews", "crewprofiles"}}.items():
+    admin = {"crewruns", "crews", "crewprofiles", "crewqueues"}
+    for role, want_kinds in {"edit": {"crewruns", "crews"}, "admin": admin}.items():
         found = named(objects, "ClusterRole", f"crewrun-{role}")
         assert found["metadata"]["labels"][f"rbac.authorization.k8s.io/aggregate-to-{role}"] == "true"
         writes = {kind for rule in found["rules"] if "create" in rule["verbs"] for kind in rule["resources"]}

@@ -19,7 +19,7 @@ from tests.support.kube import Document, Kube, crew, phase, run
 from tests.support.operator import Operator
 
 SCHEMA = "/spec/versions/0/schema/openAPIV3Schema"
-CRDS = ("crewprofiles.crewrun.dev", "crewruns.crewrun.dev", "crews.crewrun.dev")
+CRDS = ("crewprofiles.crewrun.dev", "crewqueues.crewrun.dev", "crewruns.crewrun.dev", "crews.crewrun.dev")
 
 
 @pytest.fixture(scope="module")

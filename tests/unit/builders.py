@@ -98,6 +98,7 @@ class _Manifest:
 class RunBuilder(_Manifest):
     def __init__(self) -> None:
         super().__init__("CrewRun", "report", RUN_UID, {"crewRef": {"name": "research"}, "inputs": {"topic": "bees"}})
+        self.metadata(creationTimestamp=stamp(NOON))
         self._document["status"] = {"observedGeneration": -1}
 
     def status(self, status: RunStatus) -> Self:
@@ -112,6 +113,14 @@ class CrewBuilder(_Manifest):
     def definition(self, **values: Any) -> Self:
         self._document["spec"]["definition"].update(values)
         return self
+
+
+class QueueBuilder(_Manifest):
+    """A CrewQueue, by default the namespace's."""
+
+    def __init__(self, name: str = "lane", **spec: Any) -> None:
+        super().__init__("CrewQueue", name, f"uid-of-{name}", {"default": True, **spec})
+        self.metadata(creationTimestamp=stamp(NOON))
 
 
 class ProfileBuilder(_Manifest):
@@ -318,6 +327,8 @@ class Scene:
         crew = self.store._crews.get((self.key[0], "research"))
         queues = Listed([queue.manifest for queue in self.store.queues.objects(self.key[0]).values()], 0)
         self.store.confirm_sources(self.run, crew, Listed([], 0), queues, self.config_maps, self.now)
+        self.store.queues.stir()
+        self.store.queues.admit(self.now)
         observed = self.store.observe(self.key)
         assert observed is not None
         return observed
@@ -339,6 +350,18 @@ class Scene:
 
     def edit_crew(self) -> Self:
         self.store.put_crew(CrewBuilder().definition(inputs={"more": "words"}).at(self._next()).build())
+        return self
+
+    def queue(self, name: str = "lane", **spec: Any) -> Self:
+        """A CrewQueue is made or changed."""
+        version = self._next()
+        self.store.put_queue(QueueBuilder(name, **spec).metadata(generation=version).at(version).build())
+        return self
+
+    def other(self, name: str, status: dict[str, Any], **spec: Any) -> Self:
+        """Another run in the same queue, as it stands."""
+        run = RunBuilder().metadata(name=name, uid=f"uid-of-{name}").spec(**spec).at(self._next()).build()
+        self.store.put_run({**run, "status": {"queue": "lane", **status}})
         return self
 
     def pod(self, pod: PodBuilder) -> Self:
@@ -369,6 +392,8 @@ class Scene:
         self.store = Store(DEFAULTS, policy)
         if old.crew:
             self.store.put_crew(old.crew)
+        for queue in old.queues.values():
+            self.store.put_queue(queue.manifest)
         self.store.put_run(run)
         state = self.store._states[run["metadata"]["uid"]]
         state.jobs.update(old.jobs)
@@ -378,6 +403,8 @@ class Scene:
 
     def carry_out(self, plan: Plan, *, without_job: bool = False) -> Self:
         """What `apply` does, the answers of the API server included; `without_job` is a crash after the status."""
+        if plan.join is not None:
+            self.store.queues.join(self.store.runs[self.key], plan.join.queue, plan.join.time, self.now)
         if plan.save is not None:
             self.saved.append(plan.save.manifest)
             self.store.saved(
@@ -459,7 +486,7 @@ class Scene:
         """Decide and carry out until nothing new is planned; the last plan."""
         for _ in range(10):
             plan = self.decide()
-            news = plan.start or plan.start_hook or plan.confirm or plan.confirm_hook or plan.save
+            news = plan.join or plan.start or plan.start_hook or plan.confirm or plan.confirm_hook or plan.save
             quiet = not news and (plan.status is None or plan.status == self.status)
             self.carry_out(plan)
             if quiet:

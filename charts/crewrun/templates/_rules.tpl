@@ -2,14 +2,14 @@
 reads a value. */}}
 {{- define "crewrun.rules" -}}
 - apiGroups: [crewrun.dev]
-  resources: [crewruns, crews, crewprofiles]
+  resources: [crewruns, crews, crewprofiles, crewqueues]
   verbs: [list, watch]
 # A run's Crew is looked up before the run is refused for the want of it.
 - apiGroups: [crewrun.dev]
   resources: [crews]
   verbs: [get]
 - apiGroups: [crewrun.dev]
-  resources: [crewruns/status]
+  resources: [crewruns/status, crewqueues/status]
   verbs: [patch]
 # ttlSecondsAfterFinished
 - apiGroups: [crewrun.dev]
