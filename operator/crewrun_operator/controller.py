@@ -28,8 +28,9 @@ log = structlog.get_logger(__name__)
 _FIRST_ERROR_DELAY = 0.2
 _LONGEST_ERROR_DELAY = 60.0
 _NOT_FOUND, _CONFLICT = 404, 409
-#: How often the queues' statuses are looked at, and whether a window has begun.
-_QUEUES_SECONDS = 1.0
+#: How often queues are looked at while runs wait (a window may begin) or something has changed (it may be too early to
+#: tell), and otherwise; what changes within a second is told together.
+_WAITING_SECONDS, _IDLE_SECONDS, _TOGETHER_SECONDS = 5.0, 60.0, 1.0
 #: How long after a list a watch may still deliver what the list showed.
 _WATCH_DELAY_SECONDS = 30.0
 _WATCHED = (paths.CREWS, paths.PROFILES, paths.QUEUES, paths.CREWRUNS, paths.JOBS, paths.PODS)
@@ -54,6 +55,7 @@ class Controller:
         self._last_event = dict.fromkeys(_WATCHED, self.last_resync)
         self.queue: WorkQueue[Key] = WorkQueue()
         self.synced = False
+        self._queues_changed = asyncio.Event()
         self.inbox = Inbox(store, self.queue, lambda: self.synced)
         metrics.queue_depth.set_function(self.queue.__len__)
         metrics.queue_age.set_function(self.queue.oldest_wait)
@@ -81,18 +83,27 @@ class Controller:
 
     def _admit(self) -> None:
         """Give the places that are free. Only once everything is known: who comes first, and what is held."""
-        if self.synced:
-            for key in self._store.queues.admit(clock.now()):
+        if self.synced and (given := self._store.queues.admit(clock.now())) is not None:
+            self._queues_changed.set()
+            for key in given:
                 self.queue.add(key)
 
     async def _tend_queues(self) -> None:
         """Say how the queues stand, and let them admit when a window begins."""
+        changed = True
         while True:
             self._store.queues.stir()
             self._admit()
+            self._queues_changed.clear()
             for queue in list(self._store.queues):
                 await self._tell(queue)
-            await asyncio.sleep(_QUEUES_SECONDS)
+            waiting = any(queue.pending for queue in self._store.queues)
+            try:
+                async with asyncio.timeout(_WAITING_SECONDS if waiting or changed else _IDLE_SECONDS):
+                    changed = await self._queues_changed.wait()
+            except TimeoutError:
+                changed = False
+            await asyncio.sleep(_TOGETHER_SECONDS)
 
     async def _tell(self, queue: Queue) -> None:
         if (status := queue_status(queue, clock.now())) is None:

@@ -256,8 +256,10 @@ class Queues:
         """Time has passed: where runs wait, a window may have begun."""
         self._stirred.update(key for key, queue in self._queues.items() if queue.pending)
 
-    def admit(self, now: datetime) -> list[Key]:
-        """Give places; the runs that were given one, to be decided again."""
+    def admit(self, now: datetime) -> list[Key] | None:
+        """Give places; the runs that were given one, to be decided again. None: no queue has changed."""
+        if not self._stirred:
+            return None
         stirred, self._stirred = self._stirred, set()
         return [run for key in sorted(stirred) if key in self._queues for run in self._queues[key].admit(now)]
 

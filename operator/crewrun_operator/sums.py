@@ -69,10 +69,10 @@ class Ledger:
     def put(self, uid: str, part: Part) -> None:
         """The part of a run that is there, in place of what it was before."""
         old = self._parts.get(uid, Part())
+        self._parts[uid] = part
         if old != part:
             self._live.add(old, -1)
             self._live.add(part)
-            self._parts[uid] = part
 
     def drop(self, uid: str, *, deleted: bool) -> None:
         """The run is deleted, or another queue's."""

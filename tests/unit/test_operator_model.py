@@ -30,7 +30,7 @@ from crewrun_operator.metrics import Metrics
 from crewrun_operator.settings import OperatorSettings
 from crewrun_operator.store import Store
 from crewrun_operator.times import stamp
-from tests.unit.builders import DEFAULTS, NAMESPACE, NOON, CrewBuilder, RunBuilder
+from tests.unit.builders import DEFAULTS, NAMESPACE, NOON, CrewBuilder, QueueBuilder, RunBuilder
 from tests.unit.fake_api import Document
 from tests.unit.fake_clock import run_at_once
 from tests.unit.simulated_cluster import Machinery, Request, SimulatedApi, alive, kind_of, whose
@@ -40,6 +40,7 @@ ATTEMPTS, DISRUPTIONS = 2, 1
 RETRY = {"maxAttempts": ATTEMPTS, "maxDisruptions": DISRUPTIONS, "backoff": {"initialSeconds": 2}}
 RUNS = [paths.custom(paths.CREWRUNS, NAMESPACE, name) for name in ("report", "other")]
 CREW = paths.custom(paths.CREWS, NAMESPACE, "research")
+QUEUE = paths.custom(paths.QUEUES, NAMESPACE, "lane")
 MORE = paths.config_maps(NAMESPACE, "more")
 INPUTS_FROM = [{"configMapRef": {"name": "more"}}]
 SECONDS = (0.5, 2, 10, 60, 400)
@@ -56,6 +57,7 @@ class Promises:
     def __init__(self, api: SimulatedApi, machinery: Machinery) -> None:
         self.api, self.machinery = api, machinery
         self.broken: list[str] = []
+        self.places = 0  # how many attempts may be open at once; 0: any number
         self._stopped: set[tuple[str, int]] = set()  # attempts whose Job the operator deleted
         self.crews: dict[str, Document] = {}  # the crew's metadata when a run was made, by the run's UID
         self._before_rerun: dict[str, int] = {}  # attempts that were made before a run was run again
@@ -115,6 +117,9 @@ class Promises:
         made = new.attempt_count - self._before_rerun.get(uid, 0) - suspended
         self._expect(made <= ATTEMPTS + DISRUPTIONS and new.disruptions <= DISRUPTIONS + 1, "too many attempts")
         self._expect(new.attempt_count - old.attempt_count in (0, 1), "attempts are counted one by one")
+        runs = [run for path, run in self.api.objects.items() if kind_of(path) == paths.CREWRUNS]
+        held = sum(open_attempt(run) is not None for run in runs if run.get("status", {}).get("queue"))
+        self._expect(not self.places or held <= self.places, "more attempts are open than the queue has places")
         self._expect([*now] == [*range(1, new.attempt_count + 1)][-10:], "an attempt's number is lost or used again")
         if new.crew and (crew := self.crews.get(uid)) and crew["uid"] == new.crew.uid:
             self._expect((new.crew.generation or 0) >= crew["generation"], "the crew is older than the run")
@@ -172,15 +177,19 @@ def open_attempt(run: Document) -> int | None:
 class World:
     """An operator at work in a simulated cluster."""
 
-    def __init__(self, **spec: Any) -> None:
+    def __init__(self, places: int = 0, **spec: Any) -> None:
+        """With `places` there is a queue of so many, and runs are in it."""
         self._spec = {"retry": RETRY, **spec}
+        self._places = places
         self._begun, self._made = asyncio.get_running_loop().time(), 0
         self.api = SimulatedApi(self.now)
         self.machinery = Machinery(self.api)
         self.promises = Promises(self.api, self.machinery)
         self.api.observe = self.promises.write
+        self.promises.places = places
         self.make_crew()
         self.make_config_map()
+        self.make_queue()
         self.make_run(0)
         self.start_operator()
 
@@ -195,6 +204,10 @@ class World:
         if MORE not in self.api.objects:
             metadata = {"name": "more", "namespace": NAMESPACE}
             self.api.add(MORE, {"metadata": metadata, "data": {"more": "words"}})
+
+    def make_queue(self, n: int = 0) -> None:
+        if self._places and QUEUE not in self.api.objects:
+            self.api.add(QUEUE, QueueBuilder(maxConcurrentRuns=self._places).build())
 
     def make_run(self, n: int) -> None:
         """From 6 on its UID begins like that of the first."""
@@ -287,17 +300,26 @@ class World:
         self.api.prompt = True
         quiet = 0.0
         for _ in range(400):
-            written = len(self.api.writes)
+            written = self.written()
             await self.keep_up()
             for pod in filter(self.promises.is_expected, self.machinery.pods("Running")):
                 self.machinery.end(pod, "succeeds")
             went_on = self.go_on(0)
             await self.settle(_MOMENT if went_on else 30)
-            quiet = 0 if went_on or len(self.api.writes) > written else quiet + 30
+            quiet = 0 if went_on or self.written() > written else quiet + 30
             if quiet > 2.5 * SETTINGS.resync_seconds:
                 assert not self.machinery.pods("Running"), "a runner is left that nobody waits for"
                 return
         raise AssertionError(f"the operator never comes to rest: {self.api.writes[-5:]}")
+
+    def written(self) -> int:
+        """Writes, but for those that say how long runs have waited by now."""
+        return sum("crewqueues" not in write for write in self.api.writes)
+
+    def admits(self) -> bool:
+        """Whether the queue lets runs begin."""
+        queue = self.api.objects.get(QUEUE)
+        return queue is not None and queue["spec"].get("stopPolicy", "None") == "None"
 
     def statuses(self) -> dict[str, RunStatus]:
         found = {path: self.api.objects[path] for path in RUNS if path in self.api.objects}
@@ -359,6 +381,10 @@ def _ends(how: str) -> Doing:
     return _pod(lambda machinery, pod: machinery.end(pod, how), "Running")
 
 
+def _stopped(old: str | None) -> str:
+    return {None: "Hold", "None": "HoldAndDrain", "Hold": "HoldAndDrain"}.get(old, "None")
+
+
 _GOAL = ("spec", "definition", "agents", "writer", "goal")
 _RUNS, _CREWS, _PODS, _JOBS = paths.CREWRUNS, paths.CREWS, paths.PODS, paths.JOBS
 #: What may happen, and how often it does.
@@ -400,6 +426,12 @@ STEPS: dict[str, tuple[int, Doing]] = {
     "the crew is edited": (1, _edit(_CREWS, *_GOAL, of=lambda api, old: f"{old} Briefly.")),
     "the crew is deleted": (1, _to(_CREWS, SimulatedApi.terminate)),
     "the crew is made": (2, World.make_crew),
+    "the queue is deleted": (1, _to(paths.QUEUES, SimulatedApi.terminate)),
+    "the queue is made": (2, World.make_queue),
+    "the queue is stopped, or no longer": (
+        2,
+        _edit(paths.QUEUES, "spec", "stopPolicy", of=lambda api, old: _stopped(old)),
+    ),
     "a ConfigMap is edited": (1, _edit("configmaps", "data", "more", of=lambda api, old: f"{old}, words")),
     "a ConfigMap is deleted": (1, _to("configmaps", SimulatedApi.terminate)),
     "a ConfigMap is made": (2, World.make_config_map),
@@ -437,7 +469,7 @@ def play(history: History, spec: dict[str, Any], make: Callable[..., World] = Wo
         assert world and errors <= world.api.losses, "an error of our own"
         for status in world.statuses().values():
             refused = any(each.type == "Accepted" and each.status == "False" for each in status.conditions)
-            waits = status.phase is Phase.SUSPENDED or refused
+            waits = status.phase is Phase.SUSPENDED or refused or (status.phase is Phase.QUEUED and not world.admits())
             assert status.phase and (status.phase.ended or waits), f"nobody knows what {status.phase} waits for"
     except AssertionError as error:
         error.add_note(
@@ -469,6 +501,7 @@ EXAMPLES = int(os.environ.get("CREWRUN_MODEL_EXAMPLES", 0))
             "timeoutSeconds": st.just(300),
             "attemptTimeoutSeconds": st.just(5),
             "inputsFrom": st.just(INPUTS_FROM),
+            "places": st.integers(1, 2),
         },
     ),
 )

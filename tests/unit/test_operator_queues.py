@@ -44,7 +44,7 @@ def put(them: Queues, **spec: Any) -> None:
 
 def admitted(them: Queues, now: datetime = NOON) -> list[str]:
     them.stir()
-    return [name for _, name in them.admit(now)]
+    return [name for _, name in them.admit(now) or ()]
 
 
 ADMITTED: dict[str, tuple[dict[str, Any], list[Any], list[str]]] = {
@@ -177,6 +177,9 @@ def test_runs_wait_for_a_queue_that_is_not_there_and_are_admitted_when_it_comes_
     assert place is not None and place.hold is Hold.MISSING
     put(them, maxConcurrentRuns=2)
     assert admitted(them) == ["a"]
+    them.put_run(run("a", {"phase": "Cancelled"}))
+    them.drop_object(LANE)
+    assert them.place("uid-of-a") is None
     for name in "ar":
         them.drop_run(f"uid-of-{name}")
     them.drop_object(LANE)
