@@ -5,6 +5,7 @@ deterministic, and a Job that is already there is adopted only if it belongs to 
 every write goes into the store.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
@@ -28,10 +29,13 @@ from crewrun_operator.sources import config_maps_of, crew_spec_of
 from crewrun_operator.status import as_document, merge_patch
 from crewrun_operator.store import Store
 from crewrun_operator.times import stamp
-from crewrun_operator.views import Manifest, job_view, version
+from crewrun_operator.views import Listed, Manifest, job_view, version
 
 #: Where runners report now: the authorities change when certificates are renewed.
 Where = Callable[[], Reporting | None]
+
+#: When a look at the sources of runs began, and the Crew, the profiles and the queues that it found.
+Look = tuple[int, Document | None, Listed, Listed]
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +45,7 @@ class Applier:
 
     def __init__(self, api: Api, store: Store, reporting: Where = lambda: None) -> None:
         self._api, self._store, self._reporting = api, store, reporting
+        self._looks: dict[tuple[str, str | None], tuple[int, asyncio.Future[Look]]] = {}
         self._config_maps, self._hooks = ConfigMaps(api, store), Hooks(api, store)
 
     async def apply(self, run: Manifest, plan: Plan, now: datetime) -> bool:
@@ -110,13 +115,33 @@ class Applier:
     async def _confirm_sources(self, run: Manifest, now: datetime) -> None:
         """Ask the API server itself about what a run is made of: its Crew and the ConfigMaps by name, the profiles and
         queues by list."""
-        namespace, crew_name = run["metadata"]["namespace"], (run["spec"].get("crewRef") or {}).get("name")
-        crew = await self._api.find(paths.custom(paths.CREWS, namespace, crew_name)) if crew_name else None
-        profiles = await listed(self._api, paths.custom(paths.PROFILES, namespace))
-        queues = await listed(self._api, paths.custom(paths.QUEUES, namespace))
+        metadata, crew_name = run["metadata"], (run["spec"].get("crewRef") or {}).get("name")
+        namespace = metadata["namespace"]
+        began, crew, profiles, queues = await self._looked(namespace, crew_name, metadata["uid"])
         needed = config_maps_of(run["spec"], crew_spec_of(run, crew))
         config_maps = await read_config_maps(self._api, namespace, needed)
-        self._store.confirm_sources(run, crew, profiles, queues, config_maps, now)
+        self._store.confirm_sources(run, crew, profiles, queues, config_maps, began, now)
+
+    async def _looked(self, namespace: str, crew: str | None, run_uid: str) -> Look:
+        """A live look that counts for this run: one that is under way already, or a new one."""
+        sources = namespace, crew
+        began, look = self._looks.get(sources, (-1, None))
+        if look is None or look.done() or began < self._store.looks.since(run_uid):
+            began = self._store.looks.begin()
+            look = asyncio.ensure_future(self._look(namespace, crew, began))
+            self._looks[sources] = began, look
+        try:
+            return await asyncio.shield(look)
+        finally:
+            if look.done() and self._looks.get(sources) == (began, look):
+                del self._looks[sources]
+
+    async def _look(self, namespace: str, crew: str | None, began: int) -> Look:
+        async def found() -> Document | None:
+            return await self._api.find(paths.custom(paths.CREWS, namespace, crew)) if crew else None
+
+        profiles, queues = (listed(self._api, paths.custom(kind, namespace)) for kind in (paths.PROFILES, paths.QUEUES))
+        return began, *await asyncio.gather(found(), profiles, queues)
 
     async def _write_status(self, run: Manifest, status: RunStatus, now: datetime) -> Manifest:
         """Patch what differs, if the run is still as it was when it was decided about."""

@@ -20,7 +20,6 @@ class RunState:
     hooks: dict[str, SeenHook] = field(default_factory=dict)  # by the name of their Job
     confirmed: dict[int, int] = field(default_factory=dict)
     refusals: dict[int, Refusal] = field(default_factory=dict)
-    sources: tuple[int, ...] | None = None  # the versions of crew and profiles that were confirmed
     config_maps: ConfigMaps = field(default_factory=dict)  # those that were read with them, until a Job carries them
     config_maps_read_at: datetime | None = None
     reports: dict[str, Reported] = field(default_factory=dict)

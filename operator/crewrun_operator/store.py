@@ -15,6 +15,7 @@ from crewrun_api.policy import UNBOUNDED, Policy
 from crewrun_api.reasons import Phase
 from crewrun_api.report import Report
 from crewrun_operator import paths
+from crewrun_operator.looks import Looks
 from crewrun_operator.observed import Observed, Refusal, SeenHook
 from crewrun_operator.queue_object import queue_object
 from crewrun_operator.queues import Queues
@@ -46,6 +47,7 @@ class Store:
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._missing: dict[str | None, set[str]] = {}
         self.queues = Queues()
+        self.looks = Looks()
 
     def observe(self, key: Key) -> Observed | None:
         """Everything known of one run; None when there is no such run."""
@@ -61,7 +63,8 @@ class Store:
             run=run,
             crew=crew_manifest,
             profiles=self._profiles.get(namespace, {}),
-            sources_confirmed=state.sources == self._source_versions(namespace, crew) and not unread,
+            sources_confirmed=not unread
+            and self.looks.count(run["metadata"]["uid"], (namespace, crew), self._source_versions(namespace, crew)),
             config_maps=state.config_maps,
             config_maps_read_at=state.config_maps_read_at,
             jobs=state.jobs,
@@ -84,6 +87,8 @@ class Store:
         old = self.runs.get(key)
         if uid in self._gone or (old is not None and _stale(old, manifest)):
             return []
+        if old is None or _asks(old) != _asks(manifest):
+            self.looks.see(uid)
         if old is not None and old["metadata"]["uid"] != uid:
             self._forget_state(old["metadata"]["uid"])
         elif old is not None:  # the first version that is seen tells of nothing: it may be from before this process
@@ -258,9 +263,10 @@ class Store:
         profiles: Listed,
         queues: Listed,
         config_maps: ConfigMaps,
+        began: int,
         now: datetime,
     ) -> None:
-        """What the API server itself said about the sources of a run, just now."""
+        """What the API server itself said about the sources of a run, just now, in a look that began then."""
         namespace, name = run["metadata"]["namespace"], _crew_name(run)
         if crew is not None:
             self.put_crew(crew)
@@ -274,7 +280,7 @@ class Store:
                 put(item)
             self.sweep(plural, namespace, {item["metadata"]["uid"] for item in listed.items}, listed.version)
         state = self._states[run["metadata"]["uid"]]
-        state.sources = self._source_versions(namespace, name)
+        self.looks.end((namespace, name), began, self._source_versions(namespace, name))
         state.config_maps, state.config_maps_read_at = config_maps, now
 
     def _source_versions(self, namespace: str, crew: str | None) -> tuple[int, ...]:
@@ -338,6 +344,7 @@ class Store:
 
     def _forget_state(self, run_uid: str) -> None:
         self.queues.drop_run(run_uid)
+        self.looks.forget(run_uid)
         if state := self._states.pop(run_uid, None):
             for pod_uid in state.pods:
                 self._executions.pop(pod_uid, None)
@@ -382,6 +389,11 @@ def _begun(run: Manifest) -> bool:
 
 def _queued(run: Manifest) -> bool:
     return (run.get("status") or {}).get("phase") == Phase.QUEUED
+
+
+def _asks(run: Manifest) -> tuple[str, int]:
+    """What changes when a run asks for something else."""
+    return run["metadata"]["uid"], run["metadata"].get("generation", 0)
 
 
 def _crew_name(run: Manifest) -> str | None:

@@ -326,7 +326,9 @@ class Scene:
         """The sources as confirmed as those of a run that is decided about a second time."""
         crew = self.store._crews.get((self.key[0], "research"))
         queues = Listed([queue.manifest for queue in self.store.queues.objects(self.key[0]).values()], 0)
-        self.store.confirm_sources(self.run, crew, Listed([], 0), queues, self.config_maps, self.now)
+        self.store.confirm_sources(
+            self.run, crew, Listed([], 0), queues, self.config_maps, self.store.looks.begin(), self.now
+        )
         self.store.queues.stir()
         self.store.queues.admit(self.now)
         observed = self.store.observe(self.key)
