@@ -43,6 +43,8 @@ class Told(StrEnum):
     TOKENS_SAVED = "crewrun_tokens_saved_total"
     COST = "crewrun_cost_usd_total"
     LLM_REQUESTS = "crewrun_llm_requests_total"
+    QUEUE_ADMITTED = "crewrun_queue_admitted_total"
+    QUEUE_WAIT = "crewrun_queue_wait_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ def _of_attempts(namespace: str, crew: str, old: Document, new: Document, create
     known: dict[int, Document] = {attempt["number"]: attempt for attempt in old.get("attempts") or ()}
     for attempt in new.get("attempts") or ():
         was = known.get(attempt["number"], {})
+        if not was and (queue := new.get("queue")):
+            begun = attempt.get("startTime")  # a later attempt of which nobody was told that it waits did not
+            joined = old.get("queueTime") or (created if attempt["number"] == 1 else begun)
+            yield Change(Told.QUEUE_ADMITTED, 1, (namespace, queue))
+            yield from _seconds(Told.QUEUE_WAIT, joined, begun, namespace, queue)
         if attempt["number"] == 1 and not was.get("runningTime"):
             yield from _seconds(Told.START_SECONDS, created, attempt.get("runningTime"))
         if attempt.get("resumedFromTask") and not was.get("resumedFromTask"):

@@ -18,6 +18,8 @@ from crewrun_operator.views import Manifest, PodRequest, pod_request
 
 #: By the identities of the specs of profile and crew: they are those of the store, for as long as one pass takes.
 Known = dict[tuple[int, int], PodRequest]
+#: Namespace, queue and node selector.
+Wanted = tuple[str, str, str]
 _NOTHING: Mapping[str, Any] = {}
 
 WAITING, STARTING, RUNNING = STATES = ("waiting", "starting", "running")
@@ -54,14 +56,19 @@ def state_of(run: Manifest) -> str | None:
     return _STATE_OF.get(phase) if phase else None
 
 
-def demand(runs: Iterable[tuple[str, Observed]], label: Callable[[str], str]) -> dict[tuple[str, str], Sum]:
-    """The requests of runs by their state and the label of their node selector."""
-    sums: defaultdict[tuple[str, str], Sum] = defaultdict(Sum)
+def demand(runs: Iterable[tuple[str, Observed]], label: Callable[[str], str]) -> dict[tuple[str, Wanted], Sum]:
+    """The requests of runs by their state, namespace, queue and the label of their node selector."""
+    sums: defaultdict[tuple[str, Wanted], Sum] = defaultdict(Sum)
     known: Known = {}
     for state, observed in runs:
-        one = request_of(observed, known)
-        sums[state, label(one.node_selector)].add(one)
+        one, run = request_of(observed, known), observed.run
+        sums[state, (run["metadata"]["namespace"], queue_of(run), label(one.node_selector))].add(one)
     return sums
+
+
+def queue_of(run: Manifest) -> str:
+    """The queue that admits the run, as a label; empty for none."""
+    return str((run.get("status") or {}).get("queue") or "")
 
 
 def request_of(observed: Observed, known: Known) -> PodRequest:

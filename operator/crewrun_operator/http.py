@@ -1,8 +1,9 @@
 """Probes and metrics over HTTP. The probes answer from real progress, not from "the port is open"."""
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
+from crewrun_operator import clock
 from crewrun_operator.controller import Controller
 from crewrun_operator.metrics import Metrics
 from crewrun_operator.settings import OperatorSettings
@@ -28,9 +29,10 @@ def application(settings: OperatorSettings, controller: Controller, store: Store
             return web.Response(status=503, text="the first list is not complete\n")
         return web.Response(text="ok\n")
 
-    async def serve_metrics(_: web.Request) -> web.Response:
-        metrics.look(store)
-        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def serve_metrics(request: web.Request) -> web.Response:
+        metrics.look(store, clock.now())
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))  # only OpenMetrics has exemplars
+        return web.Response(body=encode(metrics.registry), headers={"Content-Type": content_type})
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", serve_metrics)])

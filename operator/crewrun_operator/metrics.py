@@ -1,16 +1,21 @@
 """The operator's metrics: the registry, filled by the edge. What they mean stands in `families`."""
 
 from collections import Counter as Tally
+from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from crewrun_api import names, traceparent
 from crewrun_api.reasons import Phase
 from crewrun_operator import families
 from crewrun_operator.changes import changes
-from crewrun_operator.demand import STATES, Sum, demand, state_of
+from crewrun_operator.demand import STATES, Sum, Wanted, demand, queue_of, state_of
 from crewrun_operator.families import Family, Kind
 from crewrun_operator.observed import Observed
+from crewrun_operator.queue_figures import queue_figures
+from crewrun_operator.queues import Queue
 from crewrun_operator.store import Store
 from crewrun_operator.views import Manifest
 
@@ -54,14 +59,17 @@ class Metrics:
         self._gauges[families.BUILD_INFO].labels(version).set(1)
         self._namespaces, self._crews = Bounded(families.MOST_NAMESPACES), Bounded(families.MOST_CREWS)
         self._models, self._selectors = Bounded(families.MOST_MODELS), Bounded(families.MOST_NODE_SELECTORS)
-        self._wanted: set[str] = {""}  # the labels of demand that were shown once
+        self._queues = Bounded(families.MOST_QUEUES)
+        self._wanted = OrderedDict[Wanted, None](
+            {("", "", ""): None}
+        )  # what was asked for at some time, the newest last
 
     def changed(self, before: Manifest, after: Manifest) -> None:
         """Count what has happened to a run between two versions of it."""
         for change in changes(before, after):
             labels = self._bounded(change.metric, change.labels)
             if histogram := self._histograms.get(change.metric):
-                (histogram.labels(*labels) if labels else histogram).observe(change.amount)
+                (histogram.labels(*labels) if labels else histogram).observe(change.amount, exemplar_of(after))
             else:
                 self._counters[change.metric].labels(*labels).inc(change.amount)
 
@@ -73,6 +81,9 @@ class Metrics:
                 return namespace, crew, self._models.label(model, namespace, crew), *rest
             case ("namespace", "crew", *_), (namespace, crew, *rest):
                 return *self._crew(namespace, crew), *rest
+            case ("namespace", "queue"), (namespace, queue):
+                namespace = self._namespaces.label(namespace)
+                return namespace, self._queues.label(queue, namespace)
             case ("namespace", *_), (namespace, *rest):
                 return self._namespaces.label(namespace), *rest
         return labels
@@ -81,27 +92,48 @@ class Metrics:
         namespace = self._namespaces.label(namespace)
         return namespace, self._crews.label(crew, namespace)
 
-    def look(self, store: Store) -> None:
+    def look(self, store: Store, now: datetime) -> None:
         """Set the gauges that tell of what is in the store: one pass for each scrape."""
         self.count_runs(store.runs.values())
+        self._look_at_queues(store.queues, now)
+        self._look_at_demand(store)
+
+    def _look_at_queues(self, queues: Iterable[Queue], now: datetime) -> None:
+        for name in families.OF_QUEUES:
+            self._gauges[name].clear()
+        for queue in queues:
+            for name, value in queue_figures(queue, now):
+                self._gauges[name].labels(*queue.key).set(value)
+
+    def _look_at_demand(self, store: Store) -> None:
         sums = demand(_wanting(store), self._selectors.label)
-        self._wanted.update(label for _, label in sums)
-        for state in STATES:
-            for label in self._wanted:  # what nothing asks for any more is 0: who scales by it has to see that
-                its = sums.get((state, label), Sum())
-                self._gauges[families.DEMAND_CPU].labels(state, label).set(its.cores)
-                self._gauges[families.DEMAND_MEMORY].labels(state, label).set(its.memory)
-                self._gauges[families.DEMAND_PODS].labels(state, label).set(its.pods)
+        for wanted in {wanted for _, wanted in sums}:
+            self._wanted[wanted] = None
+            self._wanted.move_to_end(wanted)
+        cpu, memory, pods = (
+            self._gauges[name] for name in (families.DEMAND_CPU, families.DEMAND_MEMORY, families.DEMAND_PODS)
+        )
+        for gauge in (cpu, memory, pods):
+            gauge.clear()
+        for namespace, queue, selector in self._wanted:
+            for state in STATES:
+                its = sums.get((state, (namespace, queue, selector)), Sum())
+                cpu.labels(namespace, queue, state, selector).set(its.cores)
+                memory.labels(namespace, queue, state, selector).set(its.memory)
+                pods.labels(namespace, queue, state, selector).set(its.pods)
+        while len(self._wanted) > families.MOST_ZEROS:
+            self._wanted.popitem(last=False)
 
     def count_runs(self, runs: Iterable[Manifest]) -> None:
         """Set the gauge of runs; phases that no run has are 0, not absent."""
         tally = Tally(
-            (run["metadata"]["namespace"], (run.get("status") or {}).get("phase") or NOT_SEEN) for run in runs
+            (run["metadata"]["namespace"], queue_of(run), (run.get("status") or {}).get("phase") or NOT_SEEN)
+            for run in runs
         )
         self.runs.clear()
-        for namespace in {namespace for namespace, _ in tally}:
+        for namespace, queue in {(namespace, queue) for namespace, queue, _ in tally}:
             for phase in (*Phase, NOT_SEEN):
-                self.runs.labels(namespace, str(phase)).set(tally[namespace, phase])
+                self.runs.labels(namespace, queue, str(phase)).set(tally[namespace, queue, phase])
 
     def _counter(self, family: Family) -> Counter:
         return Counter(family.name, family.meaning, family.labels, registry=self.registry)
@@ -111,6 +143,13 @@ class Metrics:
 
     def _histogram(self, family: Family) -> Histogram:
         return Histogram(family.name, family.meaning, family.labels, registry=self.registry, buckets=family.buckets)
+
+
+def exemplar_of(run: Manifest) -> dict[str, str] | None:
+    """The trace that the run is a part of, if it is one that is kept."""
+    given = (run["metadata"].get("annotations") or {}).get(names.ANNOTATION_TRACEPARENT)
+    trace = traceparent.parse(given) if given else None
+    return {"trace_id": f"{trace.trace_id:032x}"} if trace and trace.sampled else None
 
 
 def _of(kind: Kind) -> Iterator[Family]:

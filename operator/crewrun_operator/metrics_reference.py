@@ -24,8 +24,19 @@ told of runs is taken from the changes of their statuses, so that it agrees with
 a write that the operator was killed at, nothing is told. A series appears with the first thing that it counts, which
 `increase` does not see.
 
-Histograms have buckets: the client library cannot make native ones. The metrics `process_*` tell of the operator's
-own CPU time, memory and files.
+Histograms have buckets: the client library for Python can read native histograms and not make them, and they need
+Prometheus' protobuf format, which it does not write. A scraper that asks for OpenMetrics, as Prometheus does, is told
+exemplars too: the `trace_id` of a run whose annotation `crewrun.dev/traceparent` makes it a part of a sampled
+[trace](../guides/traces.md), at the bucket of each duration that it was counted in. Prometheus keeps them with
+`--enable-feature=exemplar-storage`, and Grafana leads from a point in a panel to the trace.
+
+The metrics `process_*` tell of the operator's own CPU time, memory and files. [Scaling](../guides/scaling.md) says
+what to make of the demand.
+
+![The dashboard, while 300 runs go through a queue of 20](../pictures/dashboard.png)
+
+The picture shows most rows of the chart's dashboard with the answers that Prometheus gave in a test.
+`docs/pictures/draw.py` has drawn it from the same JSON; Grafana itself has not loaded the dashboard yet.
 """
 
 
@@ -33,6 +44,7 @@ def reference() -> str:
     """The whole document."""
     sections = (
         ("Runs", families.ABOUT_RUNS),
+        ("Queues", families.ABOUT_QUEUES),
         ("Tokens and money", families.ABOUT_MONEY),
         ("What runs ask of the cluster", families.ABOUT_DEMAND),
         ("The operator", families.ABOUT_THE_OPERATOR),

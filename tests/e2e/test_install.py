@@ -25,7 +25,7 @@ def test_probes_and_metrics_answer(own: Space) -> None:
     assert own.kube.kubectl("get", "--raw", f"{SERVICE}/healthz").strip() == "ok"
     assert own.kube.kubectl("get", "--raw", f"{SERVICE}/readyz").strip() == "ok"
     metrics = own.kube.kubectl("get", "--raw", f"{SERVICE}/metrics")
-    assert f'crewrun_runs{{namespace="{own.kube.namespace}",phase="Succeeded"}} 1.0' in metrics
+    assert f'crewrun_runs{{namespace="{own.kube.namespace}",phase="Succeeded",queue=""}} 1.0' in metrics
     want_attempts = f'{{namespace="{own.kube.namespace}",outcome="Succeeded",reason="Completed"}} 1.0'
     assert f"crewrun_attempts_total{want_attempts}" in metrics
     for name in ("crewrun_reconcile_duration_seconds_bucket", "crewrun_workqueue_depth", "crewrun_api_requests_total"):

@@ -9,14 +9,24 @@ from tests.support.foreign_crds import install_crds
 from tests.support.kube import Document, Kube
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PROJECTS = ("argo-cd", "external-secrets", "flux-helm", "flux-kustomize", "flux-source", "sealed-secrets")
-NAMESPACES = ("argocd", "crews-production", "crewrun-system", "flux-system")
+PROJECTS = (
+    *("argo-cd", "external-secrets", "flux-helm", "flux-kustomize", "flux-source"),
+    *("karpenter", "keda", "sealed-secrets"),
+)
+NAMESPACES = ("argocd", "crews-production", "crewrun-scaling", "crewrun-system", "flux-system")
 KINDS = {
     "gitops/argocd/crewrun.yaml": ["Application"],
     "gitops/argocd/crews.yaml": ["Application"],
     "gitops/argocd/argocd-cm.yaml": ["ConfigMap"],
     "gitops/flux/crewrun.yaml": ["Namespace", "OCIRepository", "HelmRelease"],
     "gitops/flux/crews.yaml": ["GitRepository", "Kustomization"],
+    "scaling/cluster-autoscaler/profile.yaml": ["CrewProfile"],
+    "scaling/hpa/hpa.yaml": ["HorizontalPodAutoscaler"],
+    "scaling/karpenter/nodepool.yaml": ["NodePool"],
+    "scaling/karpenter/profile.yaml": ["CrewProfile"],
+    "scaling/keda/scaledjob.yaml": ["ScaledJob"],
+    "scaling/keda/scaledobject.yaml": ["ScaledObject"],
+    "scaling/placeholders.yaml": ["Namespace", "PriorityClass", "Deployment"],
     "secrets/external-secrets/llm-keys.yaml": ["ServiceAccount", "SecretStore", "ExternalSecret"],
     "secrets/sealed-secrets/llm-keys.yaml": ["SealedSecret"],
     "secrets/sops/flux.yaml": ["Kustomization"],
@@ -64,7 +74,12 @@ def test_a_field_that_its_project_does_not_know_would_be_seen(knowing: Kube, fil
 
 
 def test_each_manifest_for_another_project_is_checked() -> None:
-    tools = ("gitops/argocd", "gitops/flux", "secrets/external-secrets", "secrets/sealed-secrets", "secrets/sops")
-    here = {str(path.relative_to(EXAMPLES)) for tool in tools for path in (EXAMPLES / tool).glob("*.yaml")}
-    not_for_the_api_server = {"secrets/sops/.sops.yaml", "secrets/sops/kustomization.yaml"}
+    secrets = ("secrets/external-secrets", "secrets/sealed-secrets", "secrets/sops")
+    tools = ("gitops/argocd", "gitops/flux", "scaling", *secrets)
+    here = {str(path.relative_to(EXAMPLES)) for tool in tools for path in (EXAMPLES / tool).rglob("*.yaml")}
+    not_for_the_api_server = {
+        "scaling/hpa/prometheus-adapter.yaml",  # values of its chart
+        "secrets/sops/.sops.yaml",
+        "secrets/sops/kustomization.yaml",
+    }
     assert here - not_for_the_api_server == KINDS.keys()

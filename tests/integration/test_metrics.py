@@ -110,7 +110,8 @@ def test_demand_is_shown_while_a_run_has_its_pod_and_gone_afterwards(space: Kube
 
     def demand() -> dict[str, float]:
         """By the metric's name, of running runs that want these nodes."""
-        wanted = {"state": "running", "node_selector": "metrics-test=yes"}
+        place = {"namespace": space.namespace, "queue": ""}
+        wanted = {**place, "state": "running", "node_selector": "metrics-test=yes"}
         found = [sample for family in scraped(operator).values() for sample in family.samples]
         return {sample.name: sample.value for sample in found if sample.labels == wanted}
 

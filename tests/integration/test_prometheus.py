@@ -1,6 +1,7 @@
 """A real Prometheus reads a real operator: its figures, the chart's rules, and every query of the dashboard."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.support.prometheus import Prometheus
 FILES = Path(__file__).parents[2] / "charts/crewrun/files"
 PANELS = [panel for panel in json.loads((FILES / "dashboard.json").read_text())["panels"] if panel["type"] != "row"]
 RUNS = 5
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 @pytest.fixture
@@ -39,3 +41,14 @@ def test_prometheus_sees_what_the_statuses_say(space: Kube, operator: Operator, 
     prometheus.await_value('absent(ALERTS{alertname="CrewRunOperatorDown"})', 1)
     healths = {rule["name"]: rule["health"] for rule in prometheus.rules()}
     assert {name for name, health in healths.items() if health not in ("ok", "unknown")} == set()
+
+
+def test_a_duration_leads_to_the_trace_of_its_run(space: Kube, prometheus: Prometheus) -> None:
+    begun = time.time()
+    traced, plain = run("traced", "fine"), run("plain", "fine")
+    traced["metadata"]["annotations"] = {"crewrun.dev/traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+    space.apply(crew("fine"), traced, plain)
+    for name in ("traced", "plain"):
+        space.await_end(name)
+    for metric in ("crewrun_run_duration_seconds", "crewrun_attempt_duration_seconds"):
+        prometheus.await_exemplars(f"{metric}_bucket", begun, [TRACE])

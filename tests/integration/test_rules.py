@@ -56,4 +56,5 @@ def test_each_alert_is_seen_to_fire_and_to_keep_still() -> None:
 def test_each_recording_rule_is_computed() -> None:
     groups = yaml.safe_load(RULES.read_text())["groups"]
     recorded = {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
-    assert recorded == {each["expr"] for test in TESTS["tests"] for each in test.get("promql_expr_test", ())}
+    asked = {each["expr"].split(" ")[0] for test in TESTS["tests"] for each in test.get("promql_expr_test", ())}
+    assert recorded == asked

@@ -34,6 +34,7 @@ SOURCES = {
     "flux-helm": Source("github.com/fluxcd/helm-controller/api", "v1.4.5", package="./v2"),
     "flux-kustomize": Source("github.com/fluxcd/kustomize-controller", "v1.9.6", "config/crd/bases/*.yaml"),
     "flux-source": Source("github.com/fluxcd/source-controller", "v1.9.6", "config/crd/bases/*.yaml"),
+    "karpenter": Source("sigs.k8s.io/karpenter", "v1.8.2", "pkg/apis/crds/*.yaml"),
     "keda": Source("github.com/kedacore/keda/v2", "v2.21.0", "config/crd/bases/keda.sh_*.yaml"),
     "prometheus-operator": Source(
         "github.com/prometheus-operator/prometheus-operator", "v0.85.0", "example/prometheus-operator-crd/*.yaml"

@@ -37,6 +37,7 @@ class Prometheus:
             f"--config.file={folder / 'prometheus.yaml'}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={self._url.removeprefix('http://')}",
+            "--enable-feature=exemplar-storage",
         ]
         self._log = folder / "prometheus.log"
         with self._log.open("w") as output:
@@ -53,6 +54,29 @@ class Prometheus:
         """The samples that answer it; an error is the test's error."""
         answer: list[dict[str, Any]] = self._ask("query", query=promql)["result"]
         return answer
+
+    def range(self, promql: str, begin: float, end: float, step: float = 1) -> list[dict[str, Any]]:
+        """The series that answer it between these times."""
+        asked = {"query": promql, "start": str(begin), "end": str(end), "step": str(step)}
+        answer: list[dict[str, Any]] = self._ask("query_range", **asked)["result"]
+        return answer
+
+    def history(self, promql: str, begin: float, end: float, step: float = 1) -> list[tuple[float, float]]:
+        """The answers at each moment between these times; of a query that has at most one at each."""
+        found = self.range(promql, begin, end, step)
+        assert len(found) <= 1, found
+        return [(float(moment), float(value)) for moment, value in (found[0]["values"] if found else ())]
+
+    def await_exemplars(self, series: str, begin: float, wanted: list[str]) -> None:
+        """Until the exemplars of these series since then have these traces and no other."""
+        deadline, last = time.monotonic() + _SECONDS, None
+        while time.monotonic() < deadline:
+            found = self._ask("query_exemplars", query=series, start=str(begin), end=str(time.time()))
+            last = sorted({each["labels"]["trace_id"] for its in found for each in its["exemplars"]})
+            if last == wanted:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"the exemplars of {series} have the traces {last} and not {wanted}")
 
     def rules(self) -> list[dict[str, Any]]:
         """The rules as they were last computed."""
@@ -75,8 +99,7 @@ class Prometheus:
             time.sleep(0.1)
         raise AssertionError(f"{promql} is {last} and not {wanted}")
 
-    def _ask(self, what: str, **query: str) -> dict[str, Any]:
+    def _ask(self, what: str, **query: str) -> Any:
         url = f"{self._url}/api/v1/{what}?{urllib.parse.urlencode(query)}"
         with urllib.request.urlopen(url, timeout=10) as response:
-            data: dict[str, Any] = json.load(response)["data"]
-            return data
+            return json.load(response)["data"]

@@ -20,7 +20,7 @@ def at(second: int) -> str:
 
 
 def attempt(number: int = 1, **fields: Any) -> AttemptStatus:
-    return AttemptStatus(number=number, job=f"report-0f3ab-{number}", start_time=at(1), **fields)
+    return AttemptStatus(number=number, job=f"report-0f3ab-{number}", **{"start_time": at(1), **fields})
 
 
 def ended(number: int = 1, reason: Reason = Reason.TASK_FAILED, **fields: Any) -> AttemptStatus:
@@ -98,6 +98,30 @@ CASES: dict[str, tuple[RunStatus, RunStatus, list[tuple[str, float, tuple[str, .
         [*FAILED, ("crewrun_retries_total", 1, ("team-a", "TaskFailed"))],
     ),
     "an attempt begins": (NEVER, status(attempts=[attempt()]), []),
+    "an attempt is admitted at once": (
+        status(),
+        status(queue="nightly", attempts=[attempt(start_time=at(2))]),
+        [
+            ("crewrun_queue_admitted_total", 1, ("team-a", "nightly")),
+            ("crewrun_queue_wait_seconds", 2, ("team-a", "nightly")),
+        ],
+    ),
+    "an attempt is admitted that has waited": (
+        status(queue="nightly", queue_time=at(5), attempts=[ended()]),
+        status(queue="nightly", attempts=[ended(), attempt(2, start_time=at(35))]),
+        [
+            ("crewrun_queue_admitted_total", 1, ("team-a", "nightly")),
+            ("crewrun_queue_wait_seconds", 30, ("team-a", "nightly")),
+        ],
+    ),
+    "a later attempt is admitted at once": (
+        status(queue="nightly", attempts=[ended()]),
+        status(queue="nightly", attempts=[ended(), attempt(2)]),
+        [
+            ("crewrun_queue_admitted_total", 1, ("team-a", "nightly")),
+            ("crewrun_queue_wait_seconds", 0, ("team-a", "nightly")),
+        ],
+    ),
     "the first runner runs": (
         status(attempts=[attempt()]),
         status(attempts=[attempt(running_time=at(3))]),

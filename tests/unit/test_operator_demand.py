@@ -115,24 +115,25 @@ def test_runs_are_summed_by_state_and_node_selector() -> None:
     sums = demand([each for each in seen if each[0] != "None"], lambda selector: selector or "none")
     mebi = 2**20
     assert sums == {
-        ("running", "disk=ssd"): Sum(0.5, 512 * mebi, 2),
-        ("starting", "disk=ssd"): Sum(0.25, 256 * mebi, 1),
+        ("running", ("team-a", "", "disk=ssd")): Sum(0.5, 512 * mebi, 2),
+        ("starting", ("team-a", "", "disk=ssd")): Sum(0.25, 256 * mebi, 1),
     }
 
 
 def test_what_nothing_asks_for_any_more_is_shown_as_nothing() -> None:
     metrics = Metrics()
 
-    def pods(**labels: str) -> float | None:
+    def pods(state: str, selector: str, namespace: str = "") -> float | None:
+        labels = {"state": state, "node_selector": selector, "namespace": namespace, "queue": ""}
         return metrics.registry.get_sample_value("crewrun_demand_pods", labels)
 
     store = a_store(RunBuilder().status(accepted(Phase.RUNNING)).build())
-    metrics.look(store)
-    assert pods(state="running", node_selector="disk=ssd") == 1
-    assert pods(state="waiting", node_selector="") == 0, "who scales by it must not have to wait for a first run"
+    metrics.look(store, NOON)
+    assert pods("running", "disk=ssd", "team-a") == 1
+    assert pods("waiting", "") == 0, "who scales by it must not have to wait for a first run"
     store.put_run(RunBuilder().at(9).status(accepted(Phase.SUCCEEDED)).build())
-    metrics.look(store)
-    assert pods(state="running", node_selector="disk=ssd") == 0
+    metrics.look(store, NOON)
+    assert pods("running", "disk=ssd", "team-a") == 0
 
 
 def test_node_selectors_are_bounded() -> None:
@@ -141,7 +142,24 @@ def test_node_selectors_are_bounded() -> None:
         return own.status(accepted(Phase.QUEUED)).build()
 
     metrics = Metrics()
-    metrics.look(a_store(*map(run, range(60))))
+    metrics.look(a_store(*map(run, range(60))), NOON)
     (family,) = [each for each in metrics.registry.collect() if each.name == "crewrun_demand_pods"]
     waiting = {s.labels["node_selector"]: s.value for s in family.samples if s.labels["state"] == "waiting"}
     assert (len(waiting), waiting["other"], sum(waiting.values())) == (52, 10, 60)
+
+
+def test_zeros_are_shown_of_the_newest_combinations_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crewrun_operator.families.MOST_ZEROS", 2)
+    metrics, store = Metrics(), Store(DEFAULTS)
+
+    def shown(version: int, phase: Phase, *namespaces: str) -> set[str]:
+        for name in namespaces:
+            run = RunBuilder().at(version).metadata(namespace=name, uid=name, creationTimestamp="2026-03-01T12:00:00Z")
+            store.put_run(run.status(accepted(phase)).build())
+        metrics.look(store, NOON)
+        (family,) = [each for each in metrics.registry.collect() if each.name == "crewrun_demand_pods"]
+        return {sample.labels["namespace"] for sample in family.samples}
+
+    assert shown(1, Phase.RUNNING, "a", "b", "c") == {"", "a", "b", "c"}, "what is asked for is always shown"
+    assert len(shown(2, Phase.SUCCEEDED, "a", "b", "c")) == 2
+    assert shown(3, Phase.RUNNING, "a") > {"a"}

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,9 @@ from crewrun_api.run import AttemptStatus, CrewStatus, RunStatus, TaskStatus
 from crewrun_operator import paths
 from crewrun_operator.api import resource_of
 from crewrun_operator.families import FAMILIES, LABELS, MOST_MODELS, MOST_NAMESPACES, Family, Kind
-from crewrun_operator.metrics import Bounded, Metrics
+from crewrun_operator.metrics import Bounded, Metrics, exemplar_of
 from crewrun_operator.store import Store
-from tests.unit.builders import DEFAULTS, RunBuilder
+from tests.unit.builders import DEFAULTS, NOON, RunBuilder
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,11 @@ def test_a_namespace_without_runs_is_no_longer_shown() -> None:
     assert shown(metrics) == {}
 
 
+def a_queue(name: str, **spec: Any) -> dict[str, Any]:
+    made = {"uid": f"uid-{name}", "creationTimestamp": "2026-03-01T12:00:00Z"}
+    return {"metadata": {"namespace": "team-a", "name": name, "generation": 1, **made}, "spec": spec}
+
+
 def used(model: str, tokens: int) -> RunStatus:
     each = ModelUsage(model=model, requests=1, prompt_tokens=tokens, cost_usd=tokens)
     usage = Usage(requests=1, prompt_tokens=tokens, total_tokens=tokens, cost_usd=tokens, by_model=[each])
@@ -104,9 +110,9 @@ def a_life(metrics: Metrics, name: str = "report") -> None:
         TaskStatus(name="facts", state=TaskState.SUCCEEDED, attempt=1, total_tokens=5, **times),
         TaskStatus(name="report", state=TaskState.SUCCEEDED, attempt=3, total_tokens=6, **times),
     ]
-    status = used("openai/gpt-4o", 11)
+    status = used("openai/gpt-4o", 11).model_copy(update={"queue": "nightly"})
     lives = [
-        RunStatus(),
+        RunStatus(queue="nightly"),
         status.model_copy(update={"phase": Phase.BACKING_OFF, "attempts": [first], "counted_attempts": 1}),
         status.model_copy(update={"phase": Phase.BACKING_OFF, "attempts": [first, second], "disruptions": 1}),
         status.model_copy(
@@ -122,7 +128,7 @@ def a_life(metrics: Metrics, name: str = "report") -> None:
 
 def scraped(metrics: Metrics, store: Store) -> list[Metric]:
     """What Prometheus reads."""
-    metrics.look(store)
+    metrics.look(store, NOON)
     text = generate_latest(metrics.registry).decode()
     return [each for each in text_string_to_metric_families(text) if each.name.startswith("crewrun_")]
 
@@ -134,6 +140,8 @@ def everything_is_counted() -> tuple[Metrics, Store]:
         store.put_run(
             RunBuilder().metadata(name=name, uid=f"uid-{name}").status(RunStatus(phase=Phase.STARTING)).build()
         )
+    budget = {"window": "Day", "maxCostUSD": "10", "maxTokens": 1_000}
+    store.put_queue(a_queue("nightly", maxConcurrentRuns=20, budget=budget))
     metrics.requests.labels("GET", "jobs", "200").inc()
     metrics.reports.labels("200").inc()
     metrics.watch_age.labels("jobs").set(1)
@@ -190,3 +198,23 @@ def test_models_and_namespaces_that_people_invent_are_bounded() -> None:
 
 def test_a_name_in_a_spec_leads_to_no_other_path() -> None:
     assert paths.custom(paths.CREWS, "team-a", "../../secrets/keys").endswith("/crews/..%2F..%2Fsecrets%2Fkeys")
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "want"),
+    [
+        (f"00-{TRACE}-00f067aa0ba902b7-01", {"trace_id": TRACE}),
+        (f"00-{TRACE}-00f067aa0ba902b7-00", None),
+        ("00-no-trace-01", None),
+        (None, None),
+    ],
+    ids=["sampled", "not sampled", "no trace", "no annotation"],
+)
+def test_a_duration_names_the_trace_that_its_run_is_a_part_of(
+    traceparent: str | None, want: dict[str, str] | None
+) -> None:
+    annotations = {"crewrun.dev/traceparent": traceparent} if traceparent else {}
+    assert exemplar_of(RunBuilder().metadata(annotations=annotations).build()) == want
