@@ -42,7 +42,7 @@ _EXIT_CODES = {
         Reason.ATTEMPT_TIMED_OUT,
     },
     ExitCode.BUDGET_EXCEEDED: {Reason.BUDGET_EXCEEDED},
-    ExitCode.STOPPED: {Reason.CANCELLED, Reason.SUSPENDED},
+    ExitCode.STOPPED: {Reason.CANCELLED, Reason.SUSPENDED, Reason.QUEUE_STOPPED},
     ExitCode.SUCCEEDED: {Reason.COMPLETED},
 }
 
