@@ -69,6 +69,8 @@ ENV_POD_UID = "CREWRUN_POD_UID"
 ENV_DIGEST = "CREWRUN_DIGEST"
 #: What the run may spend, and what is gone of it, as JSON; without it there is no limit.
 ENV_ALLOWANCE = "CREWRUN_ALLOWANCE"
+#: Set when its queue has a rate: no request is made before there is a lease.
+ENV_PACED = "CREWRUN_PACED"
 #: Where to report; without it the runner does not.
 ENV_REPORT_URL = "CREWRUN_REPORT_URL"
 #: sha256 of the checkpoint to go on from, in hex; without it the attempt starts from scratch.

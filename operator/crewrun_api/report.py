@@ -67,6 +67,25 @@ class OutputFile(Message):
     upload: Upload | None = Field(default=None, description="Its content; absent when it is too large to be kept.")
 
 
+class Lease(Message):
+    """A runner's part of the rate of its queue. Without one that holds, it makes no request."""
+
+    requests_per_minute: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="Absent: no bound.")
+    tokens_per_minute: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="Absent: no bound.")
+    seconds: float = Field(
+        ge=0, allow_inf_nan=False, description="How long it holds, from when the report was sent that it answers."
+    )
+
+
+class Paced(Lease):
+    """The lease that a runner goes by, with the seconds that are left of it, and how it gets on with that."""
+
+    requests_waited: bool = Field(default=False, description="Whether one had to wait for its turn, since the last.")
+    tokens_waited: bool = Field(default=False, description="The same, for tokens.")
+    requests_owed: float = Field(default=0, ge=0, allow_inf_nan=False, description="Made, and not yet paid off.")
+    tokens_owed: float = Field(default=0, ge=0, allow_inf_nan=False, description="The same, tokens.")
+
+
 class Report(Message):
     """One POST of a runner."""
 
@@ -75,6 +94,7 @@ class Report(Message):
     checkpoint: Upload | None = Field(default=None, description="The finished tasks; only when there is a new one.")
     outcome: OutcomeRecord | None = Field(default=None, description="The end, with the whole output.")
     files: list[OutputFile] = Field(default_factory=list, max_length=256, description="With an outcome: its files.")
+    paced: Paced | None = Field(default=None, description="Only if its queue has a rate.")
 
 
 class Action(StrEnum):
@@ -91,6 +111,7 @@ class Answer(Message):
     reason: Reason | None = Field(default=None, description="With Stop: why.")
     message: str = Field(default="", description="The same, for people.")
     interval_seconds: float = Field(default=INTERVAL_SECONDS, gt=0, description="When to report next.")
+    lease: Lease | None = Field(default=None, description="With 200 and Continue. Absent: no rate bounds this run.")
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:

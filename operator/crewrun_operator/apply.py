@@ -169,7 +169,7 @@ class Applier:
         reporting = self._reporting()
         if reporting is not None and start.checkpoint_since is not None:
             checkpoint = await self._config_maps.checkpoint(run, start.checkpoint_since)
-        job = build_job(run, start.number, payload, reporting, checkpoint)
+        job = build_job(run, start.number, payload, reporting, checkpoint, paced=start.paced)
         self._store.doubt(uid, start.number)  # if no answer comes, the Job may be there all the same
         try:
             created = await self._api.create(paths.jobs(namespace), job)

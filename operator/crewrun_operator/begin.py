@@ -47,12 +47,12 @@ def start(state: State, status: RunStatus | None, number: int) -> Plan | None:
     """
     since = checkpoint_since(state, number)
     if payload := state.unchanged_payload():
-        return Plan(status=status, start=StartAttempt(number, payload, checkpoint_since=since))
+        return Plan(status=status, start=StartAttempt(number, payload, checkpoint_since=since, paced=state.paced))
     earlier = [job for job in state.observed.jobs.values() if job.id.attempt < number and not job.deleting]
     if not earlier:
         return None
     newest = max(earlier, key=lambda job: job.id.attempt)
-    return Plan(status=status, start=StartAttempt(number, None, newest.id.name, since))
+    return Plan(status=status, start=StartAttempt(number, None, newest.id.name, since, state.paced))
 
 
 def _crew_changed(state: State, status: RunStatus, attempt: AttemptStatus) -> Plan:

@@ -1,6 +1,7 @@
 """Where reports come in: taken into the store, worked by their run's one worker, answered when they are kept."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from datetime import datetime
 
 from crewrun_api.report import INTERVAL_SECONDS, Action, Answer, Report
 from crewrun_operator import answers, clock
+from crewrun_operator.leases import Leases, rate_of
+from crewrun_operator.queues import Queue
 from crewrun_operator.state import State
 from crewrun_operator.store import Key, Store
 from crewrun_operator.views import Identity
@@ -23,8 +26,16 @@ _TRY_AGAIN = Answer(action=Action.CONTINUE, message="not stored yet; send it aga
 class Inbox:
     """Takes reports; a worker that has worked a run tells it so."""
 
-    def __init__(self, store: Store, queue: WorkQueue[Key], synced: Callable[[], bool] = lambda: True) -> None:
-        self._store, self._queue, self._synced = store, queue, synced
+    def __init__(
+        self,
+        store: Store,
+        queue: WorkQueue[Key],
+        synced: Callable[[], bool] = lambda: True,
+        tick: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._queue, self._synced, self._tick = store, queue, synced, tick
+        self._leases = Leases(tick())
+        self._paced: dict[Key, str] = {}  # the Pod of a run that was lent a part of a rate last
         self._waiting: defaultdict[Key, set[asyncio.Event]] = defaultdict(set)
 
     def known(self, pod_uid: str) -> Identity | None:
@@ -33,9 +44,12 @@ class Inbox:
         return self._store.execution(pod_uid) if self._synced() else None
 
     def worked(self, key: Key) -> None:
-        """This run was decided about: what waited for it may be kept now."""
+        """This run was decided about: what waited for it may be kept now, and its Pod may have ended."""
         for event in self._waiting.get(key, ()):
             event.set()
+        if (pod := self._paced.get(key)) and self._store.over(pod):
+            del self._paced[key]
+            self._leases.end(pod, self._tick())
 
     async def take(self, key: Key, report: Report, received: datetime) -> tuple[int, Answer]:
         """Keep the report; the HTTP status and the answer, once all that must not be lost is stored."""
@@ -53,7 +67,29 @@ class Inbox:
                         await event.wait()
             except TimeoutError:
                 return 503, _TRY_AGAIN
-        return self._answer(key, report)
+        code, answer = self._answer(key, report)
+        return code, self._with_lease(key, report, answer) if code == answers.OK else answer
+
+    def _with_lease(self, key: Key, report: Report, answer: Answer) -> Answer:
+        """The answer with the run's part of its queue's rate, if there is one."""
+        pod = report.snapshot.pod_uid
+        if report.outcome is not None:
+            self._leases.end(pod, self._tick(), report)
+            return answer
+        if answer.action is not Action.CONTINUE:
+            return answer
+        queue = self._queue_of(key)
+        rate = rate_of(queue.spec) if queue else None
+        if queue is None or rate is None:
+            self._leases.drop(pod)
+            return answer
+        self._paced[key] = pod
+        lease = self._leases.renew(pod, queue.key, rate, queue.running, report, self._tick())
+        return answer.model_copy(update={"lease": lease})
+
+    def _queue_of(self, key: Key) -> Queue | None:
+        status = (self._store.runs.get(key) or {}).get("status") or {}
+        return self._store.queues.get((key[0], status["queue"])) if status.get("queue") else None
 
     def _answer(self, key: Key, report: Report) -> tuple[int, Answer]:
         state = self._state(key)

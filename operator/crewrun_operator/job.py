@@ -45,13 +45,17 @@ def build_job(
     payload: Payload,
     reporting: Reporting | None = None,
     checkpoint: str | None = None,
+    paced: bool = False,
 ) -> dict[str, Any]:
-    """The manifest of the Job that runs attempt number `attempt`; with the digest of a checkpoint, from there."""
+    """The manifest of the Job that runs attempt number `attempt`; with the digest of a checkpoint, from there. If it is
+    paced, it waits for a lease of its queue's rate, which comes in the answers to reports."""
     resolved = ResolvedRun.model_validate_json(payload.spec)
     metadata = run["metadata"]
     extras = attachments(metadata, attempt, resolved, reporting, checkpoint)
     remember(resolved, extras)
     container = _container(run, attempt, payload, resolved, extras)
+    if paced and reporting:
+        container["env"].append({"name": names.ENV_PACED, "value": "true"})
     labels = labels_of(metadata, attempt, resolved.crew)
     run_annotation = {names.ANNOTATION_RUN: metadata["name"]}
     return {

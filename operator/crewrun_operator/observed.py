@@ -118,6 +118,8 @@ class StartAttempt:
     like: str | None = None
     #: Go on from a checkpoint that this attempt or a later one wrote; None: from scratch.
     checkpoint_since: int | None = None
+    #: Whether its queue has a rate.
+    paced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from crewrun_api.reasons import AdmittedReason, ConditionType, Phase
 from crewrun_api.report import Snapshot, parse_snapshot
 from crewrun_api.resolved import AttemptSettings
 from crewrun_api.run import AttemptStatus, RunStatus
+from crewrun_operator.leases import rate_of
 from crewrun_operator.observed import Observed, Payload, Reported
 from crewrun_operator.queue_object import choose_queue
 from crewrun_operator.refused import Refused
@@ -73,6 +74,12 @@ class State:
         """Whether its queue lets nothing run."""
         queue = self.observed.queues.get(self.status.queue or "")
         return bool(queue and queue.spec and queue.spec.stop_policy is StopPolicy.HOLD_AND_DRAIN)
+
+    @property
+    def paced(self) -> bool:
+        """Whether its queue has a rate."""
+        queue = self.observed.queues.get(self.queue or "")
+        return queue is not None and rate_of(queue.spec) is not None
 
     @property
     def rerun(self) -> str | None:

@@ -193,6 +193,13 @@ class Store:
         """Which Pod this is, if it is a runner's and has been seen."""
         return self._executions.get(pod_uid)
 
+    def over(self, pod_uid: str) -> bool:
+        """Whether this execution has ended, or nothing of it is left."""
+        its = self._executions.get(pod_uid)
+        state = self._states.get(its.run_uid) if its else None
+        pod = state.pods.get(pod_uid) if state else None
+        return pod is None or pod.over
+
     def put_report(self, report: Report, received_at: datetime) -> bool:
         """Take what a runner says of itself; False when a newer report of it was there already."""
         return self._states[report.snapshot.run_uid].put_report(report, received_at)

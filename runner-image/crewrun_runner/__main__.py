@@ -84,6 +84,7 @@ def main() -> int:
         log("log_level_unknown", level="warning", message=unknown_level)
     cgroup.watch(log, progress.ledger.warn)
     progress.reporter = _reporter(progress, ending, redact, log)
+    _pace(progress, log)
     if payload is None or refusal is not None:
         ending.end(End.failed(failures.loading(refusal or Refusal(Reason.RUNNER_CRASHED, "no payload"))))
     ending.watch_deadline(payload.spec.attempt_timeout_seconds)
@@ -110,7 +111,15 @@ def _reporter(progress: Progress, ending: Ending, redact: Redactor, log: Log) ->
         return None
     with suppress(OSError):
         redact.learn((folder / names.TOKEN_FILE).read_text().strip())
-    return Reporter(Post(url, folder, redact.learn), progress.take, ending.obey, log)
+    return Reporter(Post(url, folder, redact.learn), progress.take, ending.obey, log, progress.ledger.pacer)
+
+
+def _pace(progress: Progress, log: Log) -> None:
+    """Requests wait for leases where they are handed out."""
+    pacer = progress.ledger.pacer
+    pacer.waits = lambda why: log("llm_call_waits", message=why)
+    if progress.reporter is not None and os.environ.get(names.ENV_PACED):
+        pacer.bind()
 
 
 def _secrets(payload: Payload | None) -> set[str]:

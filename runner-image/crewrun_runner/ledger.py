@@ -15,6 +15,7 @@ from crewrun_api.outcome import TaskRecord, Usage, preview
 from crewrun_api.reasons import Reason, TaskState
 from crewrun_runner.budget import Caps, Need, No, answer_that_fits, exceeded
 from crewrun_runner.calls import Calls, Charge
+from crewrun_runner.pacer import Pacer
 from crewrun_runner.streams import timestamp
 
 
@@ -72,6 +73,8 @@ class Ledger:
         self._closed = False
         #: What the run may spend.
         self.caps = Caps()
+        #: How fast.
+        self.pacer = Pacer()
         #: Which model was asked in the place of which, and why the first time.
         self.failovers: dict[tuple[str, str], Reason] = {}
         #: Why the budget ends the run, once it does.
@@ -131,6 +134,7 @@ class Ledger:
         """The request was not made, or nobody bills it."""
         with self._freed:
             self._calls.release(ticket.number)
+            self.pacer.settle(ticket.number, 0)
             self._freed.notify_all()
         self.changed(False)
 
@@ -138,6 +142,7 @@ class Ledger:
         """The request was answered."""
         with self._freed:
             self._calls.settle(ticket.number, charge)
+            self.pacer.settle(ticket.number, charge.tokens.total)
             self._freed.notify_all()
         self.changed(False)
 
@@ -145,6 +150,7 @@ class Ledger:
         """The request was made, and what it used is not known."""
         with self._freed:
             self._calls.lose(ticket.number)
+            self.pacer.settle(ticket.number, None)
             self._freed.notify_all()
         self.changed(False)
 
@@ -168,6 +174,7 @@ class Ledger:
         """No request is made any more."""
         with self._freed:
             self._closed = True
+            self.pacer.close()
             self._freed.notify_all()
 
     def warn(self, text: str) -> None:
@@ -245,6 +252,7 @@ class Ledger:
     def _exceed(self, need: Need | None, cut_at: int = 0) -> str:
         """The first to find it says why; nobody who comes later spends anything."""
         self._closed = True
+        self.pacer.close()
         self.budget_exceeded = self.budget_exceeded or exceeded(self.caps, self._calls.spent, need, cut_at)
         self._freed.notify_all()
         return self.budget_exceeded

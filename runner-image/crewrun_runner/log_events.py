@@ -87,6 +87,7 @@ EVENTS: Mapping[str, Event] = {
     "llm_call_started": Event(_DEBUG, "a request goes to the model"),
     "llm_call_completed": Event(_INFO, "the model answered"),
     "llm_call_failed": Event(_WARNING, "the call ends without an answer"),
+    "llm_call_waits": Event(_INFO, "requests begin to wait for the rate of their queue: the message says for what"),
     "llm_call_retried": Event(_WARNING, "a request failed, and is made again"),
     "llm_failover": Event(_WARNING, "a model failed, and the call goes to the next one"),
     "tool_started": Event(_DEBUG, "a tool is called"),

@@ -47,17 +47,20 @@ class Progress:
     def reserve(self, task: str, model: str, need: Need) -> Ticket:
         """An LLM request for that task is about to be made. Raises Stopping or BudgetExceeded if it must not.
 
-        When this returns, the request stands in the termination message, and with an operator that answers also there.
+        When this returns, the request stands in the termination message, and with an operator that answers also there;
+        and it is made at once, since its queue may have a rate.
         """
-        ticket = self.ledger.reserve(task, model, need)
-        sequence = self._write()
-        self._catch_up()
-        if self.reporter is not None:
-            self.reporter.wait_for(sequence)
-        if self._halted.is_set():
-            self.ledger.release(ticket)
-            raise Stopping
-        return ticket
+        pacer = self.ledger.pacer
+        with pacer.turn():
+            ticket = self.ledger.reserve(task, model, need)
+            sequence = self._write()
+            self._catch_up()
+            if self.reporter is not None:
+                self.reporter.wait_for(sequence)
+            if self._halted.is_set() or not pacer.take(ticket.number, need.prompt + ticket.answer):
+                self.ledger.release(ticket)
+                raise Stopping
+            return ticket
 
     def halt(self) -> None:
         """No LLM request is made any more."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from crewrun_api.report import Answer, Report, Snapshot
 from crewrun_runner.farewell import Farewell
+from crewrun_runner.pacer import Pacer
 from crewrun_runner.reporting import ADVICE, Pace, Reply, Sense, Verdict, concludes, understand
 from crewrun_runner.streams import Log
 from crewrun_runner.unkept import Unkept
@@ -24,12 +25,18 @@ class Reporter:
     """Reports until the process ends."""
 
     def __init__(
-        self, post: Callable[[bytes], Reply], take: Callable[[], Snapshot], stop: Callable[[Answer], None], log: Log
+        self,
+        post: Callable[[bytes], Reply],
+        take: Callable[[], Snapshot],
+        stop: Callable[[Answer], None],
+        log: Log,
+        pacer: Pacer,
     ) -> None:
         self._post = post
         self._take = take
         self._stop = stop
         self._log = log
+        self._pacer = pacer
         self._news = threading.Condition()
         self._pace = Pace()
         self._unkept: Unkept[Any] | None = None
@@ -109,12 +116,14 @@ class Reporter:
 
     def _exchange(self, farewell: Farewell | None) -> None:
         checkpoint = self._unkept.due() if self._unkept else None
+        sent = self._pacer.now()
         snapshot = self._take()
         report = Report(
             snapshot=snapshot,
             checkpoint=checkpoint.upload if checkpoint else None,
             outcome=farewell.outcome if farewell else None,
             files=farewell.files if farewell else [],
+            paced=self._pacer.told(),
         )
         reply = self._post(report.model_dump_json(by_alias=True, exclude_none=True).encode())
         verdict = understand(reply)
@@ -122,6 +131,8 @@ class Reporter:
             self._unkept.settle(checkpoint)
         if verdict.stop and not farewell:
             self._stop(verdict.stop)  # before anybody who waits goes on
+        elif verdict.sense is Sense.TAKEN and not verdict.stop:
+            self._pacer.lease(verdict.lease, sent)
         self._complain(reply, verdict, farewell)
         self._after(verdict, snapshot.sequence, farewell)
         if checkpoint and verdict.sense is Sense.REFUSED:

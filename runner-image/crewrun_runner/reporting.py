@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from crewrun_api import names
-from crewrun_api.report import INTERVAL_SECONDS, Action, Answer
+from crewrun_api.report import INTERVAL_SECONDS, Action, Answer, Lease
 
 ENV_REPORT_DIR = "CREWRUN_REPORT_DIR"
 
@@ -60,6 +60,8 @@ class Verdict:
     stop: Answer | None = None
     interval: float | None = None
     retry_after: float | None = None
+    #: If it was taken: the part of the queue's rate; None: there is no rate.
+    lease: Lease | None = None
 
 
 _SENSES = {
@@ -78,7 +80,8 @@ def understand(reply: Reply) -> Verdict:
     answer = _answer(reply.body) if reply.status in (200, 404, 409) else None
     stop = answer if answer and answer.action is Action.STOP else None
     if reply.status == 200 and answer:
-        return Verdict(Sense.TAKEN, stop, min(max(answer.interval_seconds, _SHORTEST_INTERVAL), _LONGEST_INTERVAL))
+        interval = min(max(answer.interval_seconds, _SHORTEST_INTERVAL), _LONGEST_INTERVAL)
+        return Verdict(Sense.TAKEN, stop, interval, lease=answer.lease)
     return Verdict(_SENSES.get(reply.status, Sense.LATER), stop, retry_after=reply.retry_after)
 
 

@@ -17,7 +17,7 @@ ROOT = HERE.parent.parent
 
 
 #: They have an operator of their own, which must not meet the one of the session.
-FIRST = ("test_crashes.py", "test_policy.py", "test_queues.py")
+FIRST = ("test_crashes.py", "test_policy.py", "test_queues.py", "test_rates.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -327,3 +327,13 @@ TOLD: dict[str, tuple[QueueStatus | None, list[dict[str, Any]], dict[str, Any], 
 def test_the_status_of_a_queue_is_written_when(name: str) -> None:
     told, statuses, spec, want_written = TOLD[name]
     assert (lane(*statuses, told=told, **spec) is not None) == want_written
+
+
+@pytest.mark.parametrize(
+    ("spec", "want"), [({}, False), ({"requestsPerMinute": 60}, True), ({"tokensPerMinute": 90_000}, True)]
+)
+def test_an_attempt_in_a_queue_with_a_rate_is_paced(spec: dict[str, Any], want: bool) -> None:
+    scene = Scene().queue(**spec)
+    while (plan := scene.decide()).start is None:
+        scene.carry_out(plan)
+    assert plan.start.paced is want

@@ -244,6 +244,17 @@ def test_a_runner_reports_to_its_own_attempt_by_a_token_for_the_operator_alone()
     assert authorities["downwardAPI"]["items"][0]["path"] == "ca.crt"
 
 
+@pytest.mark.parametrize(
+    ("reporting", "paced", "want"), [(HERE, True, "true"), (HERE, False, None), (None, True, None)]
+)
+def test_a_runner_waits_for_leases_if_its_queue_has_a_rate_and_it_can_be_told_of_them(
+    reporting: Reporting | None, paced: bool, want: str | None
+) -> None:
+    job = build_job(RunBuilder().build(), 2, a_payload(), reporting, paced=paced)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert {each["name"]: each.get("value") for each in container["env"]}.get(names.ENV_PACED) == want
+
+
 def test_keys_for_checkpoints_are_mounted_by_the_runner() -> None:
     pod = pod_of(HERE, **ENCRYPTED)
     assert pod["volumes"]["crewrun-checkpoint-keys"]["secret"]["secretName"] == "keys"

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from crewrun_api.reasons import Reason
-from crewrun_api.report import Action
+from crewrun_api.report import Action, Lease, Paced
 from crewrun_operator import clock
 from crewrun_operator import inbox as inbox_module
 from crewrun_operator.inbox import Inbox
+from crewrun_operator.sharing import LEASE_SECONDS, Word
 from crewrun_operator.store import Key
 from crewrun_operator.workqueue import WorkQueue
 from tests.unit.builders import PodBuilder, RecordBuilder, ReportBuilder, RunBuilder, Scene, pod_uid
@@ -30,7 +31,7 @@ def with_inbox(scene: Scene, story: Callable[[Inbox, WorkQueue[Key]], Awaitable[
 
     async def told() -> None:
         queue: WorkQueue[Key] = WorkQueue()
-        await story(Inbox(scene.store, queue), queue)
+        await story(Inbox(scene.store, queue, tick=lambda: scene.now.timestamp()), queue)
 
     asyncio.run(told())
 
@@ -162,6 +163,93 @@ def test_many_runners_report_less_often_each(monkeypatch: Any) -> None:
     async def story(inbox: Inbox, _: WorkQueue[Key]) -> None:
         _, answer = await inbox.take(KEY, ReportBuilder().build(), scene.now)
         assert answer.interval_seconds == pytest.approx(4, rel=0.01)
+
+    with_inbox(scene, story, monkeypatch)
+
+
+def in_queue(**spec: Any) -> Scene:
+    """A run that is running in the queue `lane`."""
+    scene = Scene().queue(**spec)
+    scene.settle()
+    scene.later(5).pod(PodBuilder().running()).settle()
+    assert scene.status.queue == "lane"
+    return scene
+
+
+def test_a_run_in_a_queue_with_a_rate_has_a_lease_with_each_answer_to_go_on(monkeypatch: Any) -> None:
+    scene = in_queue(requestsPerMinute=60, tokensPerMinute=90_000)
+
+    async def story(inbox: Inbox, _: WorkQueue[Key]) -> None:
+        for sequence in (1, 2):
+            _, answer = await inbox.take(KEY, ReportBuilder(sequence=sequence).build(), scene.now)
+            assert answer.lease == Lease(requests_per_minute=60, tokens_per_minute=90_000, seconds=LEASE_SECONDS)
+        _, answer = await inbox.take(KEY, ReportBuilder(sequence=1).build(), scene.now)
+        assert answer.lease is None, "an older report"
+        scene.queue(requestsPerMinute=10)
+        _, answer = await inbox.take(KEY, ReportBuilder(sequence=3).build(), scene.now)
+        assert answer.lease == Lease(requests_per_minute=10, seconds=LEASE_SECONDS)
+        scene.queue()
+        _, answer = await inbox.take(KEY, ReportBuilder(sequence=4).build(), scene.now)
+        assert answer.lease is None, "no rate any more"
+        scene.queue(requestsPerMinute=10).edit(cancel=True)
+        _, answer = await inbox.take(KEY, ReportBuilder(sequence=5).build(), scene.now)
+        assert (answer.action, answer.lease) == (Action.STOP, None)
+
+    with_inbox(scene, story, monkeypatch)
+
+
+def test_a_run_outside_of_queues_has_no_lease(monkeypatch: Any) -> None:
+    scene = running()
+
+    async def story(inbox: Inbox, _: WorkQueue[Key]) -> None:
+        _, answer = await inbox.take(KEY, ReportBuilder().build(), scene.now)
+        assert answer.lease is None
+
+    with_inbox(scene, story, monkeypatch)
+
+
+#: How a run ends.
+ENDS: dict[str, Callable[[Scene], object]] = {
+    "its Pod ended": lambda scene: scene.pod(PodBuilder().ended(0, RecordBuilder().text(), at=scene.now)),
+    "its Pod is gone": lambda scene: scene.pod_gone(PodBuilder().running()),
+    "it was deleted": lambda scene: scene.store.drop_run(scene.run),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_run_that_ends_gives_back_its_part_at_once(end: str, monkeypatch: Any) -> None:
+    scene = in_queue(requestsPerMinute=60)
+
+    async def story(inbox: Inbox, _: WorkQueue[Key]) -> None:
+        await inbox.take(KEY, ReportBuilder().build(), scene.now)
+        inbox.worked(KEY)
+        rate = inbox._leases._queues["team-a", "lane"].requests
+        assert rate is not None and rate.renew("another", Word(waited=True), scene.now.timestamp()) == 0
+        ENDS[end](scene)
+        inbox.worked(KEY)
+        assert rate.renew("another", Word(waited=True), scene.now.timestamp()) == 60
+
+    with_inbox(scene, story, monkeypatch)
+
+
+def test_a_run_that_reports_its_end_gives_back_what_it_does_not_owe(monkeypatch: Any) -> None:
+    scene = in_queue(requestsPerMinute=60)
+
+    async def story(inbox: Inbox, queue: WorkQueue[Key]) -> None:
+        await inbox.take(KEY, ReportBuilder().build(), scene.now)
+        rate = inbox._leases._queues["team-a", "lane"].requests
+        assert rate is not None
+        report = ReportBuilder(sequence=2).outcome(RecordBuilder()).build()
+        owes = Paced(requests_per_minute=60, seconds=20, requests_owed=0.5)
+        assert await queue.get() == KEY
+        queue.done(KEY)
+        taking = asyncio.ensure_future(inbox.take(KEY, report.model_copy(update={"paced": owes}), scene.now))
+        assert await queue.get() == KEY
+        scene.settle()
+        inbox.worked(KEY)
+        assert (await taking)[0] == 200
+        parts = [rate.renew("another", Word(waited=True), scene.now.timestamp() + seconds) for seconds in (0, 0.4, 0.6)]
+        assert parts == [0, 0, 60]
 
     with_inbox(scene, story, monkeypatch)
 

@@ -258,7 +258,8 @@ class Wired:
         self.stops: list[Answer] = []
         self.lines: list[str] = []
         self.finished: list[int] = []
-        self.reporter = progress.reporter = Reporter(self.operator, progress.take, self._stop, self._log)
+        pacer = progress.ledger.pacer
+        self.reporter = progress.reporter = Reporter(self.operator, progress.take, self._stop, self._log, pacer)
 
     def _stop(self, answer: Answer) -> None:
         self.stops.append(answer)
