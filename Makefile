@@ -58,6 +58,12 @@ run: .venv/.synced ## The operator on this machine, against the cluster of `make
 bench-runner: .venv/.synced .venv-runner/.synced .venv-crewai/.synced ## Start, memory and size of the runner, into docs/benchmarks.md
 	@$(PY) -m tests.bench
 
+bench: .venv/.synced ## The operator on a control plane, beside the least that one must do, into docs/benchmarks.md
+	@$(PY) -m tests.bench.operator
+
+bench-check: .venv/.synced ## Fail when the last `make bench` breaks a limit of tests/bench/operator/limits.yaml
+	@$(PY) -m tests.bench.operator check
+
 ##@ Cluster
 cluster: .venv/.synced ## Start the development cluster, or find it ready
 	@$(DEVCLUSTER) up --name $(CLUSTER_NAME)
@@ -134,7 +140,7 @@ clean: ## Remove environments and build output; the cluster and the cache stay
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: demo test lint format unit runner-test extras-test integration e2e run bench-runner cluster image extras install demo-down version release-check images sbom chart push sign generate verify lock clean help FORCE
+.PHONY: demo test lint format unit runner-test extras-test integration e2e run bench bench-check bench-runner cluster image extras install demo-down version release-check images sbom chart push sign generate verify lock clean help FORCE
 
 # A bare Debian has no venv module: when root, its package is installed; otherwise the message names it.
 $(UV): requirements/uv.txt

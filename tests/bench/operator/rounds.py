@@ -1,0 +1,108 @@
+"""What is measured: runs that end, latencies, reads and writes, CPU and memory."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+from kubernetes import watch
+
+from tests.bench.operator.audit import percentile, seen
+from tests.bench.operator.cluster import Plane, Process, operator, plane
+from tests.support.kube import GROUP, VERSION, Kube, phase, run
+from tests.support.operator import Operator
+
+Subject = Callable[[Plane], AbstractContextManager[Process]]
+Figures = dict[str, float]
+CREATORS = 4
+IDLE_RUNS, IDLE_SECONDS = 20, 30
+STILL_SECONDS = 30
+
+
+def throughput(subject: Subject, runs: int) -> Figures:
+    """So many runs at once."""
+    with plane("load") as on, subject(on) as process:
+        space, before = on.kube.within("bench"), process.cpu_seconds()
+        begun = time.monotonic()
+        create(space, [run(f"r-{number:05}", "fine") for number in range(runs)])
+        await_ended(space, runs, process)
+        seconds, cpu = time.monotonic() - begun, process.cpu_seconds() - before
+        asked = seen(on.audit_log.read_text().splitlines(), process.agent, "bench")
+        return {
+            "runs per second": runs / seconds,
+            "writes per run": asked.writes / runs,
+            "reads per run": asked.reads / runs,
+            "CPU seconds per 1,000 runs": cpu * 1000 / runs,
+            "apply to Job p50, ms": percentile(asked.latencies, 0.5),
+            "apply to Job p99, ms": percentile(asked.latencies, 0.99),
+            "memory after it, MiB": process.rss_mib(),
+        }
+
+
+def idle(subject: Subject) -> Figures:
+    """One run after another; then none."""
+    with plane("idle") as on, subject(on) as process:
+        space = on.kube.within("idle")
+        create(space, [run("warm", "fine")])
+        await_ended(space, 1, process)
+        for number in range(IDLE_RUNS):
+            create(space, [run(f"r-{number:05}", "fine")])
+            await_ended(space, number + 2, process)
+        asked = seen(on.audit_log.read_text().splitlines(), process.agent, "idle")
+        time.sleep(2)  # what follows from the last end
+        cpu, lines = process.cpu_seconds(), len(on.audit_log.read_text().splitlines())
+        time.sleep(IDLE_SECONDS)
+        after = on.audit_log.read_text().splitlines()[lines:]
+        return {
+            "apply to Job p50, ms": percentile(asked.latencies[1:], 0.5),
+            "apply to Job at most, ms": max(asked.latencies[1:]),
+            "CPU when idle, percent of a core": (process.cpu_seconds() - cpu) / IDLE_SECONDS * 100,
+            "writes when idle": seen(after, process.agent, "idle").writes,
+        }
+
+
+def presence(counts: list[int]) -> dict[int, Figures]:
+    """An operator that starts among so many runs that have ended."""
+    found: dict[int, Figures] = {}
+    with plane("presence") as on:
+        space, there = on.kube.within("bench"), 0
+        for count in sorted(counts):
+            more = [run(f"r-{number:05}", "fine") for number in range(there, count)]
+            there = count
+            if more:
+                with operator(on) as process:
+                    create(space, more)
+                    await_ended(space, count, process)
+            begun = time.monotonic()
+            with Operator(on.kube.kubeconfig, on.folder / "again.log") as running:
+                ready = time.monotonic() - begun
+                process = Process(running.process.pid, "crewrun-operator")
+                time.sleep(10)  # kopf's own lists of the watches come after the first
+                found[count] = {"start to ready, s": ready, "memory, MiB": process.rss_mib()}
+    return found
+
+
+def create(space: Kube, manifests: list[dict[str, Any]]) -> None:
+    def one(manifest: dict[str, Any]) -> None:
+        space.custom.create_namespaced_custom_object(GROUP, VERSION, space.namespace, "crewruns", manifest)
+
+    with ThreadPoolExecutor(CREATORS) as threads:
+        list(threads.map(one, manifests))
+
+
+def await_ended(space: Kube, count: int, process: Process) -> None:
+    """Until so many runs have succeeded. A subject that dies, or stands still, is no measurement."""
+    ended: set[str] = set()
+    listing = space.custom.list_namespaced_custom_object
+    while True:
+        before = len(ended)
+        for event in watch.Watch().stream(
+            listing, GROUP, VERSION, space.namespace, "crewruns", timeout_seconds=STILL_SECONDS
+        ):
+            if phase(event["object"]) == "Succeeded":
+                ended.add(event["object"]["metadata"]["name"])
+            if len(ended) >= count:
+                return
+        if not process.alive() or len(ended) == before:
+            raise RuntimeError(f"{process.agent} stands still: {len(ended)} of {count} runs have ended")
