@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from pydantic import ValidationError
 
@@ -24,6 +24,12 @@ from crewrun_operator.views import JobView, PodView
 from crewrun_operator.windows import window_start
 
 _LOOK_AGAIN = timedelta(seconds=LOOK_AGAIN_SECONDS)
+
+
+@lru_cache(maxsize=1024)
+def _settings(text: str) -> AttemptSettings:
+    """The settings that a Job carries: most Jobs carry the same, and each decision reads them."""
+    return AttemptSettings.model_validate_json(text)
 
 
 @dataclass(frozen=True)
@@ -160,10 +166,10 @@ class State:
         attempt = self.open_attempt
         jobless = attempt is not None and self.job(attempt.number) is None
         if (jobless or self.status.crew is None) and (payload := self.unchanged_payload()):
-            return AttemptSettings.model_validate_json(payload.settings)
+            return _settings(payload.settings)
         for number in sorted(self.observed.jobs, reverse=True):
             try:
-                return AttemptSettings.model_validate_json(self.observed.jobs[number].settings)
+                return _settings(self.observed.jobs[number].settings)
             except ValidationError:
                 continue  # somebody edited the annotation of a Job: an older one, or the sources, must do
         if isinstance(self.acceptance, Accepted):

@@ -147,9 +147,12 @@ class Store:
         return self._not_begun(namespace) if self.queues.put_object(queue) else []
 
     def drop_queue(self, manifest: Manifest) -> list[Key]:
-        key = key_of(manifest)
-        self.queues.drop_object(key)
-        return self._not_begun(key[0])
+        namespace, name = key_of(manifest)
+        queue = self.queues.objects(namespace).get(name)
+        if queue is None or queue.version > version(manifest):  # it was made again meanwhile
+            return []
+        self.queues.drop_object((namespace, name))
+        return self._not_begun(namespace)
 
     def put_job(self, manifest: Manifest) -> list[Key]:
         job = job_view(manifest)

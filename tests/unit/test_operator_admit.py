@@ -122,20 +122,28 @@ def test_a_queue_that_is_named_and_missing_is_told_and_waited_for() -> None:
 
 def test_a_queue_that_goes_is_told_to_those_who_wait_for_it() -> None:
     scene = full(queue="lane")
-    scene.store.drop_queue(QueueBuilder().build())
+    scene.store.drop_queue(QueueBuilder().at(10_000).build())
     scene.settle()
     told = condition(scene.status, ConditionType.ACCEPTED)
     assert told is not None and (told.reason, scene.status.phase) == ("QueueNotFound", Phase.PENDING)
     assert (scene.status.queue, scene.status.queue_time) == (None, None)
     scene = begun(queue="lane")
-    scene.store.drop_queue(QueueBuilder().build())
+    scene.store.drop_queue(QueueBuilder().at(10_000).build())
     ends(scene, 30, RecordBuilder().failed()).later(5).settle()
     assert (scene.status.phase, admitted(scene)) == (Phase.QUEUED, ("False", "QueueNotFound"))
 
 
+def test_the_end_of_a_queue_that_was_made_again_is_told_too_late() -> None:
+    scene = full()
+    scene.store.put_queue(QueueBuilder(maxConcurrentRuns=2).metadata(uid="new").at(900).build())
+    assert scene.store.drop_queue(QueueBuilder().at(899).build()) == []
+    scene.settle()
+    assert scene.status.phase is Phase.STARTING
+
+
 def test_who_waits_in_the_default_queue_moves_with_it() -> None:
     scene = full()
-    scene.queue("other").store.drop_queue(QueueBuilder().build())
+    scene.queue("other").store.drop_queue(QueueBuilder().at(10_000).build())
     scene.settle()
     assert (scene.status.phase, scene.status.queue) == (Phase.STARTING, "other")
 
