@@ -63,7 +63,7 @@ REFUSED = {
         changed(PROFILE, [{"name": "KEY", "value": "sk-123"}], "spec", "secrets"),
         'unknown field "spec.secrets[0].value"',
     ),
-    "a queue": (changed(RUN, "default", "spec", "queue"), 'spec.queue: Invalid value: "object": not supported yet'),
+    "a priority beyond all": (changed(RUN, 1_000_001, "spec", "priority"), "spec.priority: Invalid value"),
     "a budget that is no amount": (changed(RUN, {"maxCostUSD": "a lot"}, "spec", "budget"), "spec.budget.maxCostUSD"),
     "a crew that allows Python": (changed(CREW, True, "spec", "allowPython"), 'unknown field "spec.allowPython"'),
     "a run that allows Python": (changed(RUN, True, "spec", "allowPython"), 'unknown field "spec.allowPython"'),

@@ -143,4 +143,4 @@ def test_every_panel_about_runs_and_queues_shows_something(load: Load) -> None:
     }
     if picture := os.environ.get("CREWRUN_DASHBOARD_ANSWERS"):  # docs/pictures/draw.py makes a picture of them
         Path(picture).write_text(json.dumps([[*asked, answer] for asked, answer in answers.items()]))
-    assert {title for (title, _), answer in answers.items() if not answer} == NOTHING_HAPPENS
+    assert {title for (title, _), answer in answers.items() if not answer} <= NOTHING_HAPPENS

@@ -22,8 +22,8 @@ class Scaler:
     most: int
 
     def replicas(self, value: float) -> int:
-        """KEDA and the HPA round up."""
-        return max(self.least, min(self.most, math.ceil(value / self.each)))
+        """KEDA and the HPA round up, from a figure that they read in thousandths."""
+        return max(self.least, min(self.most, math.ceil(int(value * 1000 + 0.5) / 1000 / self.each)))
 
 
 def documents(file: str) -> list[dict[str, Any]]:
