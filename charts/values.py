@@ -109,7 +109,7 @@ class Operator(Values):
     """The operator's Deployment."""
 
     image: Image = Field(default=Image(repository="ghcr.io/crewrun/operator"), description="The operator's image.")
-    workers: int = Field(default=16, ge=1, le=256, description="Runs that are worked at the same time.")
+    workers: int = Field(default=32, ge=1, le=256, description="Runs that are worked at the same time.")
     resync_seconds: int = Field(
         default=300, ge=10, le=86_400, description="Seconds between two full lists of everything that is watched."
     )

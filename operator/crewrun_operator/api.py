@@ -5,11 +5,14 @@ cost more than the requests themselves.
 """
 
 import json
+import random
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import orjson
+from aiohttp import ClientResponse, ClientTimeout
 from kubernetes.aio import client
 
 from crewrun_operator.metrics import Metrics
@@ -20,6 +23,10 @@ _MERGE_PATCH = "application/merge-patch+json"
 #: The keys that sign tokens are served as application/jwk-set+json alone.
 _ACCEPTED = "application/json, */*;q=0.1"
 _TIMEOUT_SECONDS = 30
+#: How long the API server keeps a watch, at least and at most: not all of them end at once.
+_WATCH_SECONDS = (240, 360)
+#: A watch that says nothing for so long, not even a bookmark, which comes each minute, may be a dead connection.
+_SILENCE = ClientTimeout(total=None, sock_connect=_TIMEOUT_SECONDS, sock_read=150)
 
 
 class ApiError(Exception):
@@ -35,6 +42,9 @@ class Api:
 
     def __init__(self, configuration: client.Configuration, metrics: Metrics) -> None:
         configuration.connection_pool_maxsize = 64
+        # The environment's proxy is looked up once: aiohttp's own way asks a thread before each request.
+        configuration.proxy = configuration.proxy or _proxy(configuration.host)
+        configuration.client_session_kwargs = {"trust_env": False}
         self._client = client.ApiClient(configuration)
         self._configuration = configuration
         self._metrics = metrics
@@ -80,6 +90,19 @@ class Api:
             if not token:
                 return
 
+    async def watch(self, path: str, version: str, **query: str) -> AsyncIterator[Document]:
+        """The events after this version of a collection, with bookmarks, until the API server ends the watch."""
+        seconds = str(random.randint(*_WATCH_SECONDS))
+        watch = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": seconds}
+        async with await self._send("GET", path, query={**query, **watch}, timeout=_SILENCE) as response:
+            if response.status >= 400:
+                raise _error(response.status, await response.read())
+            async for line in response.content:
+                event = _decoded(line)
+                if event["type"] == "ERROR":
+                    raise _refusal(event["object"])
+                yield event
+
     async def _request(
         self,
         verb: str,
@@ -89,17 +112,30 @@ class Api:
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
     ) -> Document:
-        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": _ACCEPTED, "Content-Type": content_type, "User-Agent": "crewrun-operator"}
-        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, verb, body)
-        response = await self._client.rest_client.request(
-            verb, url, headers=headers, body=body, _request_timeout=_TIMEOUT_SECONDS
-        )
+        response = await self._send(verb, path, body, query=query, content_type=content_type)
         data = await response.read()
         self._metrics.requests.labels(verb, resource_of(path), str(response.status)).inc()
         if response.status >= 400:
             raise _error(response.status, data)
         return _decoded(data)
+
+    async def _send(
+        self,
+        verb: str,
+        path: str,
+        body: Document | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        timeout: float | ClientTimeout = _TIMEOUT_SECONDS,
+    ) -> ClientResponse:
+        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        headers = {"Accept": _ACCEPTED, "Content-Type": content_type, "User-Agent": "crewrun-operator"}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, verb, body)
+        rest = self._client.rest_client
+        answer = await rest.request(verb, url, headers=headers, body=body, _request_timeout=timeout)
+        response: ClientResponse = answer.response
+        return response
 
 
 def _decoded(data: bytes) -> Document:
@@ -122,7 +158,17 @@ def resource_of(path: str) -> str:
 
 def _error(code: int, data: bytes) -> ApiError:
     try:
-        status = json.loads(data)
-        return ApiError(code, str(status.get("reason", "")), str(status.get("message", "")))
-    except (ValueError, AttributeError):
+        return _refusal({**json.loads(data), "code": code})
+    except (ValueError, TypeError):
         return ApiError(code, "", data[:500].decode(errors="replace"))
+
+
+def _refusal(status: Document) -> ApiError:
+    """What a Status object says."""
+    return ApiError(int(status.get("code", 500)), str(status.get("reason", "")), str(status.get("message", "")))
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for this address."""
+    address = urlsplit(url)
+    return None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)

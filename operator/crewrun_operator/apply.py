@@ -123,18 +123,16 @@ class Applier:
         self._store.confirm_sources(run, crew, profiles, queues, config_maps, began, now)
 
     async def _looked(self, namespace: str, crew: str | None, run_uid: str) -> Look:
-        """A live look that counts for this run: one that is under way already, or a new one."""
+        """A live look that counts for this run. All who need one while another is under way share the next."""
         sources = namespace, crew
-        began, look = self._looks.get(sources, (-1, None))
-        if look is None or look.done() or began < self._store.looks.since(run_uid):
+        while (under_way := self._looks.get(sources)) and under_way[0] < self._store.looks.since(run_uid):
+            await asyncio.wait([under_way[1]])
+        if under_way is None:
             began = self._store.looks.begin()
             look = asyncio.ensure_future(self._look(namespace, crew, began))
-            self._looks[sources] = began, look
-        try:
-            return await asyncio.shield(look)
-        finally:
-            if look.done() and self._looks.get(sources) == (began, look):
-                del self._looks[sources]
+            self._looks[sources] = under_way = began, look
+            look.add_done_callback(lambda _: self._looks.pop(sources))
+        return await asyncio.shield(under_way[1])
 
     async def _look(self, namespace: str, crew: str | None, began: int) -> Look:
         async def found() -> Document | None:

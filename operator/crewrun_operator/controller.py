@@ -5,7 +5,7 @@ A missed event costs time, never a run: every key is listed and decided again fr
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import structlog
@@ -21,6 +21,7 @@ from crewrun_operator.queues import Queue
 from crewrun_operator.settings import OperatorSettings
 from crewrun_operator.store import Key, Store
 from crewrun_operator.views import Manifest
+from crewrun_operator.watches import Collection
 from crewrun_operator.workqueue import WorkQueue
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,16 @@ class Controller:
         self.last_resync = self._time()
         self._last_event = dict.fromkeys(_WATCHED, self.last_resync)
         self.queue: WorkQueue[Key] = WorkQueue()
-        self.synced = False
+        self._synced = asyncio.Event()
+        self._listed_at: dict[Collection, str] = {}
+        self._puts: dict[str, Callable[[Manifest], list[Key]]] = {
+            paths.CREWS: store.put_crew,
+            paths.PROFILES: store.put_profile,
+            paths.QUEUES: store.put_queue,
+            paths.CREWRUNS: store.put_run,
+            paths.JOBS: store.put_job,
+            paths.PODS: store.put_pod,
+        }
         self._queues_changed = asyncio.Event()
         self.inbox = Inbox(store, self.queue, lambda: self.synced)
         metrics.queue_depth.set_function(self.queue.__len__)
@@ -66,13 +76,23 @@ class Controller:
     async def run(self) -> None:
         """List everything once, then decide; then list again from time to time. Ends only by an error."""
         await self.resync()
-        self.synced = True
+        self._synced.set()
         log.info("synced", runs=len(self._store.runs))
         async with asyncio.TaskGroup() as group:
             for _ in range(self._settings.workers):
                 group.create_task(self._work())
             group.create_task(self._resync_forever())
             group.create_task(self._tend_queues())
+
+    @property
+    def synced(self) -> bool:
+        """Whether everything has been listed once."""
+        return self._synced.is_set()
+
+    async def first_list(self) -> Mapping[Collection, str]:
+        """All collections, with the versions that they were listed at, once they are."""
+        await self._synced.wait()
+        return self._listed_at
 
     def seen(self, plural: str, keys: list[Key]) -> None:
         """What a watch of this kind delivered."""
@@ -132,33 +152,40 @@ class Controller:
 
         Returns the kinds of which the list showed something that no watch had delivered yet.
         """
-        missed = []
-        for namespace, plural, path, query, put in self._lists():
-            uids: set[str] = set()
-            list_version, news = 0, False
-            async for page in self._api.pages(path, **query):
-                list_version = list_version or int(page["metadata"]["resourceVersion"])
-                for item in page["items"]:
-                    uids.add(item["metadata"]["uid"])
-                    news |= bool(put(item))
-            news |= self._store.sweep(plural, namespace, uids, list_version)
-            if news:
-                missed.append(plural)
+        missed = [collection.plural for collection in self._collections() if await self._list(collection)]
         self.last_resync = self._time()
-        for key in self._store.runs:
-            self.queue.add(key)
+        self._decide_all()
         return missed
 
-    def _lists(self) -> Iterator[tuple[str | None, str, str, dict[str, str], Callable[[Manifest], list[Key]]]]:
-        store, ours = self._store, {"labelSelector": paths.RUNNER_SELECTOR}
+    async def list_again(self, collection: Collection) -> str:
+        """The same of one collection; the version that it was listed at."""
+        await self._list(collection)
+        self._decide_all()
+        return self._listed_at[collection]
+
+    async def _list(self, collection: Collection) -> bool:
+        """Put it into the store; True if that is news."""
+        put, uids, news = self._puts[collection.plural], set[str](), False
+        self._listed_at[collection] = ""
+        async for page in self._api.pages(collection.path, **collection.query):
+            self._listed_at[collection] = self._listed_at[collection] or page["metadata"]["resourceVersion"]
+            for item in page["items"]:
+                uids.add(item["metadata"]["uid"])
+                news |= bool(put(item))
+        version = int(self._listed_at[collection])
+        return self._store.sweep(collection.plural, collection.namespace, uids, version) or news
+
+    def _decide_all(self) -> None:
+        for key in self._store.runs:
+            self.queue.add(key)
+
+    def _collections(self) -> Iterator[Collection]:
         namespaces: list[str | None] = [*self._settings.namespaces]
         for ns in namespaces or [None]:
-            yield ns, paths.CREWS, paths.custom(paths.CREWS, ns), {}, store.put_crew
-            yield ns, paths.PROFILES, paths.custom(paths.PROFILES, ns), {}, store.put_profile
-            yield ns, paths.QUEUES, paths.custom(paths.QUEUES, ns), {}, store.put_queue
-            yield ns, paths.CREWRUNS, paths.custom(paths.CREWRUNS, ns), {}, store.put_run
-            yield ns, paths.JOBS, paths.jobs(ns), ours, store.put_job
-            yield ns, paths.PODS, paths.pods(ns), ours, store.put_pod
+            for plural in (paths.CREWS, paths.PROFILES, paths.QUEUES, paths.CREWRUNS):
+                yield Collection(ns, plural, paths.custom(plural, ns))
+            yield Collection(ns, paths.JOBS, paths.jobs(ns), paths.RUNNER_SELECTOR)
+            yield Collection(ns, paths.PODS, paths.pods(ns), paths.RUNNER_SELECTOR)
 
     async def _work(self) -> None:
         while True:

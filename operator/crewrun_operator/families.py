@@ -123,8 +123,9 @@ ABOUT_THE_OPERATOR = (
     Family(QUEUE_AGE, Kind.GAUGE, "How long the oldest of them has waited."),
     Family(API_REQUESTS, Kind.COUNTER, "Requests to the API server, watches excluded.", ("verb", "resource", "code")),
     Family(REPORTS, Kind.COUNTER, "Reports of runners, by the HTTP status of the answer.", ("code",)),
-    Family(WATCH_AGE, Kind.GAUGE, "Time since a watch last delivered an event of these objects. It grows while nothing "
-           "changes, too: kopf keeps bookmarks to itself.", ("resource",)),
+    Family(WATCH_AGE, Kind.GAUGE, "Time since a watch last delivered an event of these objects. Of runs, Jobs and Pods "
+           "a bookmark counts, which comes about each minute; of the other kinds it grows while nothing changes.",
+           ("resource",)),
     Family(LIST_AGE, Kind.GAUGE, "Time since everything was listed, which happens every operator.resyncSeconds."),
 )  # fmt: skip
 OF_QUEUES = tuple(family.name for family in ABOUT_QUEUES if family.kind is Kind.GAUGE)

@@ -1,6 +1,11 @@
-"""The feed: kopf's watches into the store. No handler works, waits or writes."""
+"""The feed: what watches tell goes into the store. No handler works, waits or writes.
 
-from collections.abc import Callable
+kopf watches the kinds that people write once and change rarely. Those of which each run changes several are followed
+by `watches.py`: what kopf does for each event costs more than the decisions do.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import kopf
@@ -12,14 +17,18 @@ from crewrun_operator.views import Manifest
 
 Put = Callable[[Manifest], list[Key]]
 Seen = Callable[[str, list[Key]], None]
+Event = Mapping[str, Any]
+Take = Callable[[Event], None]
+
+#: The kinds of which there are thousands of events.
+BULK = (paths.CREWRUNS, paths.JOBS, paths.PODS)
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
     """kopf keeps no last-handled state on objects: decisions come from the status alone."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
-        """Nothing: what it copies of each object, to compare it with what it was, nobody asks for. That was a third of
-        the operator's work."""
+        """Nothing: what it copies of each object, to compare it with what it was, nobody asks for."""
         return kopf.BodyEssence({})
 
     def fetch(self, **_: Any) -> None:
@@ -58,36 +67,42 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.batching.worker_limit = None
     settings.batching.idle_timeout = 0.2
     settings.watching.chunk_size = 500
-    settings.watching.label_selectors["batch", "v1", "jobs"] = paths.RUNNER_SELECTOR
-    settings.watching.label_selectors["", "v1", "pods"] = paths.RUNNER_SELECTOR
 
 
-def register(registry: kopf.OperatorRegistry, store: Store, seen: Seen) -> None:
-    """One event handler per kind: the object into the store, the keys it concerns to `seen`."""
+def takers(store: Store, seen: Seen) -> dict[str, Take]:
+    """By kind, what becomes of an event: its object into the store, the keys that it concerns to `seen`."""
+    kinds: dict[str, tuple[Put, Put]] = {
+        paths.CREWRUNS: (store.put_run, store.drop_run),
+        paths.CREWS: (store.put_crew, store.drop_crew),
+        paths.PROFILES: (store.put_profile, store.drop_profile),
+        paths.JOBS: (store.put_job, store.drop_job),
+        paths.PODS: (store.put_pod, store.drop_pod),
+        paths.QUEUES: (store.put_queue, store.drop_queue),
+    }
+    return {plural: partial(_take, plural, put, drop, seen) for plural, (put, drop) in kinds.items()}
+
+
+def _take(plural: str, put: Put, drop: Put, seen: Seen, event: Event) -> None:
+    manifest, type_ = event["object"], event["type"]
+    if type_ == "BOOKMARK":
+        seen(plural, [])
+    else:
+        seen(plural, drop(manifest) if type_ == "DELETED" else put(manifest))
+
+
+def register(registry: kopf.OperatorRegistry, take: Mapping[str, Take]) -> None:
+    """One event handler for each kind that kopf watches."""
     kopf.on.login(registry=registry)(_login)
-    handlers: list[tuple[tuple[str, str, str], Put, Put]] = [
-        (_own(paths.CREWRUNS), store.put_run, store.drop_run),
-        (_own(paths.CREWS), store.put_crew, store.drop_crew),
-        (_own(paths.PROFILES), store.put_profile, store.drop_profile),
-        (("batch", "v1", paths.JOBS), store.put_job, store.drop_job),
-        (("", "v1", paths.PODS), store.put_pod, store.drop_pod),
-        (_own(paths.QUEUES), store.put_queue, store.drop_queue),
-    ]
-    for resource, put, drop in handlers:
-        _register(registry, resource, put, drop, seen)
+    for plural in take.keys() - {*BULK}:
+        _register(registry, plural, take[plural])
 
 
-def _register(registry: kopf.OperatorRegistry, resource: tuple[str, str, str], put: Put, drop: Put, seen: Seen) -> None:
-    @kopf.on.event(*resource, registry=registry, id=f"feed-{resource[2]}")
+def _register(registry: kopf.OperatorRegistry, plural: str, take: Take) -> None:
+    @kopf.on.event(names.GROUP, names.VERSION, plural, registry=registry, id=f"feed-{plural}")
     async def feed(event: kopf.RawEvent, **_: Any) -> None:
-        manifest = event["object"]
-        seen(resource[2], drop(manifest) if event["type"] == "DELETED" else put(manifest))
+        take(event)
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     """The same credentials as the rest of the operator: the Pod's service account, else the kubeconfig."""
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-
-
-def _own(plural: str) -> tuple[str, str, str]:
-    return names.GROUP, names.VERSION, plural

@@ -18,7 +18,7 @@ from crewrun_operator.workqueue import WorkQueue
 
 #: How long a runner waits for what it sent to be stored before it is asked to send it again.
 _KEEP_SECONDS = 20.0
-#: When more runners report than this, each reports less often.
+#: When more runs go on than runners may report in two seconds, each reports less often.
 _REPORTS_PER_SECOND = 250
 _TRY_AGAIN = Answer(action=Action.CONTINUE, message="not stored yet; send it again")
 
@@ -93,7 +93,7 @@ class Inbox:
 
     def _answer(self, key: Key, report: Report) -> tuple[int, Answer]:
         state = self._state(key)
-        interval = max(INTERVAL_SECONDS, self._store.reporting / _REPORTS_PER_SECOND)
+        interval = max(INTERVAL_SECONDS, self._store.going / _REPORTS_PER_SECOND)
         return answers.answer(state, report, interval) if state else (answers.GONE, answers.NO_RUN)
 
     def _kept(self, key: Key, report: Report) -> bool:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import kopf
@@ -16,7 +17,7 @@ from aiohttp import web
 from kubernetes.aio import client, config
 from prometheus_client import disable_created_metrics
 
-from crewrun_operator import feed, reports
+from crewrun_operator import feed, reports, watches
 from crewrun_operator.api import Api
 from crewrun_operator.apply import Where
 from crewrun_operator.attachments import Reporting
@@ -46,10 +47,11 @@ async def run(settings: OperatorSettings) -> None:
     address, port = http.addresses[0][:2]
     log.info("started", probes=f"http://{address}:{port}", workers=settings.workers)
     reports_runner, certificate = await _take_reports(settings, api, controller, metrics)
-    watching = asyncio.Event()
+    watching, take = asyncio.Event(), feed.takers(store, controller.seen)
     parts = {
         *certificate,
-        asyncio.create_task(_watch(settings, store, controller, watching), name="watches"),
+        asyncio.create_task(_watch(settings, take, watching), name="watches of definitions"),
+        asyncio.create_task(_follow(api, controller, take), name="watches of runs"),
         asyncio.create_task(controller.run(), name="controller"),
         asyncio.create_task(_signal(watching), name=_SIGNAL),
     }
@@ -99,9 +101,18 @@ async def _signal(watching: asyncio.Event) -> None:
     await stop.wait()
 
 
-async def _watch(settings: OperatorSettings, store: Store, controller: Controller, ready: asyncio.Event) -> None:
+async def _follow(api: Api, controller: Controller, take: Mapping[str, feed.Take]) -> None:
+    listed = await controller.first_list()
+    async with asyncio.TaskGroup() as group:
+        for collection, version in [*listed.items()]:
+            if collection.plural in feed.BULK:
+                its = take[collection.plural]
+                group.create_task(watches.follow(api, collection, version, its, controller.list_again))
+
+
+async def _watch(settings: OperatorSettings, take: Mapping[str, feed.Take], ready: asyncio.Event) -> None:
     registry = kopf.OperatorRegistry()
-    feed.register(registry, store, controller.seen)
+    feed.register(registry, take)
     kopf_settings = kopf.OperatorSettings()
     feed.configure(kopf_settings)
     await kopf.operator(

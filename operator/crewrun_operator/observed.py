@@ -89,6 +89,8 @@ class Observed:
     queues: Mapping[str, QueueObject] = field(default_factory=dict)
     #: Where the run stands in its queue, if it wants a place there.
     place: Place | None = None
+    #: How many runs of the cluster have an open attempt: they share what showing progress may cost.
+    going: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from crewrun_operator.views import PodView
 #: A change that is mere progress is written at most this soon after the attempt was recorded, so that a
 #: run that is over in a moment costs no write for having been Running; and this soon after the last write.
 _PROGRESS_AFTER = timedelta(seconds=1)
+#: All runs together write their progress this often at most: what the API server can do is for what has to be done.
+_PROGRESS_PER_SECOND = 10
 #: A start that takes longer than this is told of, even if nobody knows what is wrong.
 _SLOW_AFTER = timedelta(seconds=10)
 #: A runner that has reported this recently is told to stop by the answer to its next report.
@@ -121,7 +123,8 @@ def _with_progress(status: RunStatus, attempt: AttemptStatus, reported: Reported
 def _not_before(state: State, attempt: AttemptStatus) -> datetime | None:
     """Until when mere progress waits to be written; None when it may be."""
     begun, written = attempt.start_time, state.observed.written_at
-    due = [moment + _PROGRESS_AFTER for moment in (parse(begun) if begun else None, written) if moment]
+    pause = max(_PROGRESS_AFTER, timedelta(seconds=state.observed.going / _PROGRESS_PER_SECOND))
+    due = [moment + pause for moment in (parse(begun) if begun else None, written) if moment]
     return max((moment for moment in due if moment > state.now), default=None)
 
 

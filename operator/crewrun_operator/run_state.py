@@ -28,7 +28,7 @@ class RunState:
     unkept: set[str] = field(default_factory=set)  # those that the API server does not take
 
     def put_job(self, job: JobView) -> bool:
-        """Take a Job; False when it is not newer than what is known."""
+        """Take a Job; False when nothing is new about it that a decision reads."""
         hook = self.hooks.get(job.id.name, SeenHook())
         old = hook.job if job.id.of_hook else self.jobs.get(job.id.attempt)
         if old is not None and old.id.version >= job.id.version:
@@ -39,7 +39,7 @@ class RunState:
             self.jobs[job.id.attempt] = job
             self.forget_config_maps()
             self.refusals.pop(job.id.attempt, None)
-        return True
+        return old is None or replace(old, id=job.id) != job
 
     def forget_job(self, job: Identity) -> None:
         """This Job is gone; another one in its place is not."""
@@ -52,15 +52,15 @@ class RunState:
             self.confirmed.pop(job.attempt, None)
 
     def put_pod(self, pod: PodView, *, ended: bool) -> bool:
-        """Take a Pod of a run that has ended or not; False when nothing is new about it."""
+        """Take a Pod of a run that has ended or not; False when nothing is new about it that a decision reads."""
         old = self.pods.get(pod.id.uid)
         if old is not None and old.id.version >= pod.id.version and not (pod.gone and not old.gone):
             return False
         if old is not None and old.gone:  # a list has shown that it is gone; what its watch tells late is its end
             pod = pod.as_gone()
         self.confirmed.pop(pod.id.attempt, None)
-        self.pods[pod.id.uid] = _told(pod) if ended else pod
-        return True
+        self.pods[pod.id.uid] = kept = _told(pod) if ended else pod
+        return old is None or replace(old, id=kept.id) != kept
 
     def only_pods(self, attempt: int, uids: Set[str], list_version: int) -> None:
         """A list of this attempt's Pods, made at this version, has shown these and no other."""

@@ -18,7 +18,7 @@ class OperatorSettings(BaseSettings):
     runner_image_pull_policy: str = Field(default="IfNotPresent", description="Its pull policy.")
     namespaces: list[str] = Field(default_factory=list, description="Namespaces to watch. Empty: all.")
     policy: Policy = Field(default=Policy(), description="What runs may ask for, as JSON.")
-    workers: int = Field(default=16, ge=1, le=256, description="Runs that are worked at the same time.")
+    workers: int = Field(default=32, ge=1, le=256, description="Runs that are worked at the same time.")
     resync_seconds: float = Field(default=300, gt=0, description="How often everything is listed and decided again.")
     http_host: str = Field(default="0.0.0.0", description="Where probes and metrics are served.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="Their port.")

@@ -30,6 +30,7 @@ Changed = Callable[[Manifest, Manifest], None]
 
 _TOMBSTONES = 50_000
 _ENDED = frozenset(phase.value for phase in Phase if phase.ended)
+_GOING = frozenset({Phase.STARTING.value, Phase.RUNNING.value, Phase.CANCELLING.value})
 
 
 class Store:
@@ -46,6 +47,7 @@ class Store:
         self._executions: dict[str, Identity] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._missing: dict[str | None, set[str]] = {}
+        self._going: set[str] = set()  # the UIDs of runs that have an open attempt
         self.queues = Queues()
         self.looks = Looks()
 
@@ -80,6 +82,7 @@ class Store:
             policy=self._policy,
             queues=self.queues.objects(namespace),
             place=self.queues.place(run["metadata"]["uid"]),
+            going=self.going,
         )
 
     def put_run(self, manifest: Manifest) -> list[Key]:
@@ -95,6 +98,7 @@ class Store:
             self._changed(old, manifest)
         self.runs[key] = trimmed(manifest)
         self.queues.put_run(self.runs[key])
+        (self._going.add if _phase(manifest) in _GOING else self._going.discard)(uid)
         if _ended(manifest) and (state := self._states.get(uid)):
             state.end()
         return [key]
@@ -220,9 +224,9 @@ class Store:
         self._states[run_uid].not_stored(config_map, checkpoint_of)
 
     @property
-    def reporting(self) -> int:
-        """How many runners report."""
-        return sum(bool(state.reports) for state in self._states.values())
+    def going(self) -> int:
+        """How many runs have an open attempt."""
+        return len(self._going)
 
     def refuse(self, run_uid: str, attempt: int, refusal: Refusal) -> None:
         """Remember that the API server did not take the Job of this attempt."""
@@ -354,6 +358,7 @@ class Store:
 
     def _forget_state(self, run_uid: str) -> None:
         self.queues.drop_run(run_uid)
+        self._going.discard(run_uid)
         self.looks.forget(run_uid)
         if state := self._states.pop(run_uid, None):
             for pod_uid in state.pods:
@@ -389,8 +394,12 @@ def _stale(old: Manifest, new: Manifest) -> bool:
     return version(old) >= version(new)
 
 
+def _phase(run: Manifest) -> str | None:
+    return (run.get("status") or {}).get("phase")
+
+
 def _ended(run: Manifest) -> bool:
-    return (run.get("status") or {}).get("phase") in _ENDED
+    return _phase(run) in _ENDED
 
 
 def _begun(run: Manifest) -> bool:
@@ -398,7 +407,7 @@ def _begun(run: Manifest) -> bool:
 
 
 def _queued(run: Manifest) -> bool:
-    return (run.get("status") or {}).get("phase") == Phase.QUEUED
+    return _phase(run) == Phase.QUEUED
 
 
 def _asks(run: Manifest) -> tuple[str, int]:

@@ -113,6 +113,16 @@ def test_a_runner_that_runs_for_a_while_is_shown() -> None:
     )
 
 
+def test_many_runs_share_what_showing_progress_may_cost() -> None:
+    scene = started().pod(PodBuilder().running())
+    for number in range(99):
+        scene.other(f"r-{number}", {"phase": "Running"})
+    plan = scene.later(9).decide()
+    assert (plan.status, plan.again_at) == (None, NOON + timedelta(seconds=10)), "ten writes a second for a hundred"
+    plan = scene.later(1).decide()
+    assert plan.status is not None and plan.status.phase is Phase.RUNNING
+
+
 # refusals
 
 

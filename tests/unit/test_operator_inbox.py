@@ -158,7 +158,7 @@ def test_an_execution_that_no_longer_counts_is_told_to_stop(
 def test_many_runners_report_less_often_each(monkeypatch: Any) -> None:
     scene = running()
     for number in range(1000):
-        scene.store.put_report(ReportBuilder().with_(run_uid=f"run-{number}").build(), scene.now)
+        scene.other(f"r-{number}", {"phase": "Running"})
 
     async def story(inbox: Inbox, _: WorkQueue[Key]) -> None:
         _, answer = await inbox.take(KEY, ReportBuilder().build(), scene.now)

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-import kopf
 import pytest
 import structlog
 from hypothesis import HealthCheck, given, settings
@@ -224,9 +223,7 @@ class World:
         self.metrics = metrics = Metrics()
         store = self.make_store(metrics)
         controller = Controller(SETTINGS, self.api, store, metrics)  # type: ignore[arg-type]
-        registry = kopf.OperatorRegistry()
-        feed.register(registry, store, controller.seen)
-        self.feed: dict[str, Any] = {each.id.split("-")[1]: each.fn for each in registry._watching.get_all_handlers()}
+        self.feed = feed.takers(store, controller.seen)
         self.api.told.clear()
         for kind in self.feed:
             self.api.lose_watch(kind)
@@ -260,7 +257,7 @@ class World:
         kinds = [kind for kind in self.feed if self.api.watches[kind]]
         for kind in kinds[n % len(kinds) :][:1] if kinds else []:
             for _ in range(min(most, len(self.api.watches[kind]))):
-                await self.feed[kind](event=self.api.deliver(kind))
+                self.feed[kind](self.api.deliver(kind))
 
     async def keep_up(self, n: int = 0) -> None:
         await self.serve()

@@ -68,6 +68,33 @@ def test_what_was_seen_before_wakes_nobody() -> None:
     assert store.put_pod(PodBuilder().build()) == []
 
 
+def test_a_newer_version_that_says_nothing_new_wakes_nobody() -> None:
+    store = a_store()
+    store.put_job(JobBuilder().build())
+    store.put_pod(PodBuilder().build())
+    assert store.put_job(JobBuilder().at(60).build()) == []
+    assert store.put_pod(PodBuilder().at(60).build()) == []
+    observed = seen(store)
+    assert observed.jobs[1].id.version == observed.pods[0].id.version == 60, "it is known all the same"
+    assert store.put_job(JobBuilder().failed().at(61).build()) == [KEY]
+    assert store.put_pod(PodBuilder().running(NOON).at(61).build()) == [KEY]
+
+
+@pytest.mark.parametrize(
+    ("phase", "want"),
+    [(None, 0), (Phase.QUEUED, 0), (Phase.STARTING, 1), (Phase.RUNNING, 1), (Phase.CANCELLING, 1),
+     (Phase.BACKING_OFF, 0), (Phase.SUCCEEDED, 0)],
+)  # fmt: skip
+def test_the_runs_that_have_an_open_attempt_are_counted(phase: Phase | None, want: int) -> None:
+    store = a_store(run=RunBuilder().status(settle(RunStatus(), Phase.RUNNING, "R", "m", NOON, 1)).at(4))
+    store.put_run(run_called("another"))
+    status = settle(RunStatus(), phase, "R", "m", NOON, 1) if phase else RunStatus()
+    store.put_run(RunBuilder().status(status).at(5).build())
+    assert (store.going, seen(store).going) == (want, want)
+    store.drop_run(RunBuilder().at(6).build())
+    assert store.going == 0
+
+
 def test_a_deleted_run_does_not_come_back_by_an_older_list() -> None:
     store = a_store()
     store.put_job(JobBuilder().build())

@@ -1,0 +1,53 @@
+"""Watches of the kinds of which there are thousands: a list, then all events after it, for ever.
+
+A watch that ends goes on where it stood; only when the API server no longer knows that place is everything listed
+again. So nothing is missed, and nothing is listed twice.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import aiohttp
+import structlog
+
+from crewrun_operator.api import Api, ApiError
+from crewrun_operator.feed import Take
+
+log = structlog.get_logger(__name__)
+
+_GONE = 410
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 10.0
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The objects of a kind that the operator looks at: all, or those of a namespace."""
+
+    namespace: str | None
+    plural: str
+    path: str
+    selector: str = ""
+
+    @property
+    def query(self) -> dict[str, str]:
+        return {"labelSelector": self.selector} if self.selector else {}
+
+
+async def follow(
+    api: Api, collection: Collection, version: str, take: Take, list_again: Callable[[Collection], Awaitable[str]]
+) -> None:
+    """Take all events of a collection after this version; `list_again` gives the version to go on from."""
+    delay = 0.0
+    while True:
+        try:
+            version = version or await list_again(collection)
+            async for event in api.watch(collection.path, version, **collection.query):
+                take(event)
+                version, delay = event["object"]["metadata"]["resourceVersion"], 0.0
+        except (ApiError, aiohttp.ClientError, TimeoutError, ValueError) as error:
+            if isinstance(error, ApiError) and error.code == _GONE:
+                version = ""
+            delay = min(max(2 * delay, _FIRST_DELAY), _LONGEST_DELAY)
+            log.warning("watch begins again", resource=collection.plural, seconds=delay, error=str(error))
+        await asyncio.sleep(delay)
