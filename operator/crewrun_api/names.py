@@ -18,6 +18,9 @@ LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "crewrun"
 COMPONENT_RUNNER = "runner"
+#: Kueue's own, on a run: its LocalQueue, and the class of its Workload's priority. Passed on to the runner's Jobs.
+LABEL_KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
+LABEL_KUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
 
 #: On the Pod template: the resolved spec and the inputs, mounted as files by a downwardAPI volume.
 ANNOTATION_SPEC = f"{GROUP}/spec"

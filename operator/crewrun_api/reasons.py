@@ -96,7 +96,7 @@ class Reason(StrEnum):
     # The Pod.
     OUT_OF_MEMORY = "OutOfMemory"  # OOMKilled
     EVICTED = "Evicted"  # a drain or node pressure
-    PREEMPTED = "Preempted"  # a Pod of higher priority took its place
+    PREEMPTED = "Preempted"  # a Pod or a Workload of higher priority took its place
     NODE_LOST = "NodeLost"  # its node stopped answering
     POD_DELETED = "PodDeleted"  # somebody deleted the Pod
     JOB_DELETED = "JobDeleted"  # somebody deleted the Job
@@ -146,6 +146,8 @@ class AdmittedReason(StrEnum):
     QUEUE_NOT_FOUND = "QueueNotFound"  # its queue does not exist any more
     QUEUE_INVALID = "QueueInvalid"  # the spec of its queue says what this operator does not know
     NOT_WAITING = "NotWaiting"  # it is suspended, or waits for its backoff: it asks its queue for no place
+    WAITS_FOR_KUEUE = "WaitsForKueue"  # the Job of its attempt is suspended until Kueue admits it
+    ADMITTED_BY_KUEUE = "AdmittedByKueue"  # Kueue let the Job of its attempt go
 
 
 class TTLIgnoredReason(StrEnum):

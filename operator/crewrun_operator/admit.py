@@ -3,7 +3,7 @@
 Purely computational.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from crewrun_api.reasons import AdmittedReason, ConditionType, Phase
 from crewrun_api.run import RunStatus
@@ -40,12 +40,39 @@ def ask(state: State, status: RunStatus) -> Plan | None:
 
 def admitted(state: State, status: RunStatus) -> RunStatus:
     """The status of a run that may record its next attempt."""
+    if state.local_queue is not None:
+        return wait_for_kueue(state, status, state.local_queue)
     if status.queue is None:
         return _admitted(state, status, AdmittedReason.NO_QUEUE, "no queue limits this run")
-    if status.queue_time and status.start_time:
-        waited = max(0, round((state.now - parse(status.queue_time)).total_seconds()))
-        status = status.model_copy(update={"suspended_seconds": status.suspended_seconds + waited})
+    status = waited(status, state.now)
     return _admitted(state, status, AdmittedReason.ADMITTED, f"CrewQueue {status.queue} gave it a place")
+
+
+def waited(status: RunStatus, until: datetime) -> RunStatus:
+    """The status of a run that waits in a queue no more: the time that it did counts for no limit."""
+    if status.queue_time is None or status.start_time is None:
+        return status
+    seconds = max(0, round((until - parse(status.queue_time)).total_seconds()))
+    return status.model_copy(update={"suspended_seconds": status.suspended_seconds + seconds, "queue_time": None})
+
+
+def wait_for_kueue(state: State, status: RunStatus, queue: str) -> RunStatus:
+    """The status of a run whose Job is suspended: Kueue says when it goes."""
+    message = f"LocalQueue {queue} of Kueue has not admitted its Job" if queue else "its Job is suspended"
+    status = status.model_copy(update={"queue_time": status.queue_time or stamp(state.now), "queue_position": None})
+    return state.not_admitted(status, AdmittedReason.WAITS_FOR_KUEUE, message)
+
+
+def queued(state: State, status: RunStatus, attempt: int) -> RunStatus:
+    """The status in the phase of a run whose Job waits for Kueue."""
+    message = f"attempt {attempt} starts when Kueue admits its Job"
+    return state.settled(status, Phase.QUEUED, AdmittedReason.WAITS_FOR_KUEUE, message)
+
+
+def admitted_by_kueue(state: State, status: RunStatus, queue: str, at: datetime) -> RunStatus:
+    """The status of a run whose Job was let go at that time."""
+    message = f"LocalQueue {queue} of Kueue has admitted its Job" if queue else "its Job is not suspended any more"
+    return _admitted(state, waited(status, at), AdmittedReason.ADMITTED_BY_KUEUE, message)
 
 
 def _waits(state: State, status: RunStatus, place: Place) -> Plan:

@@ -3,7 +3,7 @@
 from crewrun_api import names
 from crewrun_api.reasons import AcceptedReason, AdmittedReason, ConditionType, Outcome, Phase, Reason
 from crewrun_api.run import AttemptStatus, RunStatus
-from crewrun_operator.admit import admitted, ask, keep_waiting
+from crewrun_operator.admit import admitted, ask, keep_waiting, queued
 from crewrun_operator.checkpoints import checkpoint_since
 from crewrun_operator.conclude import conclude
 from crewrun_operator.diagnose import Verdict
@@ -35,7 +35,10 @@ def begin(state: State) -> Plan:
     status = with_attempt(status, attempt).model_copy(
         update={"start_time": status.start_time or stamp(state.now), "next_attempt_time": None}
     )
-    status = state.settled(status, Phase.STARTING, Phase.STARTING, f"attempt {number} is being started")
+    if state.local_queue is None:
+        status = state.settled(status, Phase.STARTING, Phase.STARTING, f"attempt {number} is being started")
+    else:
+        status = queued(state, status, number)
     return start(state, status, number) or _crew_changed(state, status, attempt)
 
 

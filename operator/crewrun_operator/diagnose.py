@@ -166,6 +166,12 @@ _DIAGNOSERS: tuple[Callable[[PodView, JobView | None, str], Verdict | None], ...
 )
 
 
+def suspended(job: JobView) -> str:
+    """What is said of a runner whose Job was suspended, which is how Kueue takes a place back."""
+    whom = f"LocalQueue {job.local_queue} of Kueue" if job.local_queue else "somebody"
+    return f"{whom} suspended Job {job.id.name}, and its Pod was deleted"
+
+
 def _by_job(job: JobView) -> Verdict:
     """A Job that finished, and no Pod of it is left to ask."""
     return Verdict(
@@ -183,6 +189,8 @@ def _disruption(pod: PodView, job: JobView | None) -> tuple[Reason, str] | None:
     if pod.reason in ("Evicted", "Preempting"):
         return Reason.EVICTED, f"Pod {pod.id.name} was evicted: {pod.message}"
     killed = pod.terminated is None or pod.terminated.exit_code in _KILLED
+    if (pod.deleting or pod.gone) and killed and job is not None and job.suspended:
+        return Reason.PREEMPTED, suspended(job)
     if (pod.deleting or pod.gone) and killed and (job is None or job.deleting):
         return Reason.JOB_DELETED, f"the Job of Pod {pod.id.name} was deleted, and the Pod with it"
     if (pod.deleting or pod.gone) and killed:

@@ -63,7 +63,5 @@ def out_of_time_at(state: State) -> datetime | None:
 
 def start_deadline_at(state: State) -> datetime | None:
     """When an open attempt that does not run yet has waited too long."""
-    attempt = state.open_attempt
-    if attempt is None or attempt.start_time is None:
-        return None
-    return parse(attempt.start_time) + timedelta(seconds=state.settings.start_deadline_seconds)
+    begun = state.begun_at
+    return begun + timedelta(seconds=state.settings.start_deadline_seconds) if begun else None

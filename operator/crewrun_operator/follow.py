@@ -4,12 +4,15 @@ Purely computational. Absence is never believed from the store alone: an attempt
 whose Job ended and whose Pod is not there, is looked up live before anything is concluded from it.
 """
 
+from dataclasses import replace
+
 from crewrun_api.reasons import Outcome, Phase, Reason
 from crewrun_api.run import AttemptStatus
 from crewrun_operator.begin import start
 from crewrun_operator.conclude import conclude
 from crewrun_operator.diagnose import Verdict, Waiting, by_record, diagnose, waiting
 from crewrun_operator.finish import PAUSES, StopRequest, stop_request
+from crewrun_operator.held import hold, is_held, let_go, taken_back
 from crewrun_operator.observed import Plan, Reported
 from crewrun_operator.progress import Ongoing, node_lost_at, seen, show
 from crewrun_operator.state import State
@@ -21,7 +24,21 @@ def follow(state: State) -> Plan | None:
     attempt = state.open_attempt
     if attempt is None:
         return None
+    job = state.job(attempt.number)
+    if job is None:
+        return _follow(state, attempt)
+    if is_held(state, attempt, job, state.pod(attempt), state.reported(attempt)):
+        return hold(state, attempt, job)
+    if admitted := let_go(state, attempt, job):
+        plan = _follow(admitted, attempt)
+        return plan if plan.status else replace(plan, status=admitted.status)
+    return _follow(state, attempt)
+
+
+def _follow(state: State, attempt: AttemptStatus) -> Plan:
     job, pod, reported = state.job(attempt.number), state.pod(attempt), state.reported(attempt)
+    if taken_back(attempt, job, pod):
+        pod = None  # its Job makes another
     refusal = state.observed.refusals.get(attempt.number)
     holdup = Waiting(refusal.reason, refusal.message) if refusal and job is None else waiting(pod)
     holdup = None if reported else holdup  # who reports runs, whatever the watch has told of so far
@@ -36,14 +53,18 @@ def follow(state: State) -> Plan | None:
             return Plan(confirm=attempt.number)
         if not job.finished:
             message = f"Pod {attempt.pod} is gone, and its outcome record with it"
-            return conclude(state, attempt, Verdict(Outcome.FAILED, Reason.POD_DELETED, message), stop)
+            reason = Reason.PREEMPTED if job.suspended else Reason.POD_DELETED
+            return conclude(state, attempt, Verdict(Outcome.FAILED, reason, message), stop)
     if verdict := diagnose(pod, job, state.uid):
+        by_whom = verdict.reason is Reason.POD_DELETED and job is not None and job.local_queue
+        if by_whom and not _confirmed(state, attempt.number, job):  # it may be suspended, and its watch be late
+            return Plan(confirm=attempt.number)
         return conclude(state, seen(attempt, pod, reported), verdict, stop)
     if verdict := _lost(state, pod, reported):
         if not _confirmed(state, attempt.number, job):  # its watch may be what is silent
             return Plan(confirm=attempt.number)
         return conclude(state, seen(attempt, pod, reported), verdict, stop)
-    return show(state, Ongoing(attempt, pod, reported, holdup, stop))
+    return show(state, Ongoing(attempt, pod, reported, holdup, stop, job))
 
 
 def _told(reported: Reported | None, stop: StopRequest | None) -> Verdict | None:

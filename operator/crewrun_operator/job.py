@@ -12,6 +12,7 @@ from crewrun_api.reasons import Reason
 from crewrun_api.resolved import AttemptSettings, ResolvedRun
 from crewrun_api.settings import SecretSource
 from crewrun_operator.attachments import Attachments, Reporting, attachments
+from crewrun_operator.kueue import job_labels
 from crewrun_operator.memory import grown
 from crewrun_operator.observed import Payload
 from crewrun_operator.remember import remember
@@ -35,7 +36,8 @@ CONTAINER_SECURITY = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-#: Added to an attempt's own limit before the Job's backstop ends it; it counts from the Job's start.
+#: Added to an attempt's own limit before the Job's backstop ends it; it counts from the Job's start, which is set anew
+#: when Kueue lets a suspended Job go.
 _DEADLINE_MARGIN_SECONDS = 60
 
 
@@ -56,7 +58,7 @@ def build_job(
     container = _container(run, attempt, payload, resolved, extras)
     if paced and reporting:
         container["env"].append({"name": names.ENV_PACED, "value": "true"})
-    labels = labels_of(metadata, attempt, resolved.crew)
+    labels, for_kueue = labels_of(metadata, attempt, resolved.crew), job_labels(run)
     run_annotation = {names.ANNOTATION_RUN: metadata["name"]}
     return {
         "apiVersion": "batch/v1",
@@ -64,7 +66,7 @@ def build_job(
         "metadata": {
             "name": names.job_name(metadata["name"], metadata["uid"], attempt),
             "namespace": metadata["namespace"],
-            "labels": labels,
+            "labels": {**labels, **for_kueue},
             "annotations": {**run_annotation, names.ANNOTATION_SETTINGS: payload.settings},
             "ownerReferences": [names.owner(metadata["name"], metadata["uid"])],
         },
@@ -73,6 +75,7 @@ def build_job(
             "completions": 1,
             "parallelism": 1,
             "podReplacementPolicy": "Failed",
+            **({"suspend": True} if for_kueue else {}),
             **_deadline(resolved),
             "template": {
                 "metadata": {

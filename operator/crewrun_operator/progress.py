@@ -12,7 +12,7 @@ from crewrun_operator.observed import Plan, Reported, Stop
 from crewrun_operator.state import State
 from crewrun_operator.status import condition, so_far, with_attempt, with_sighting, with_usage
 from crewrun_operator.times import earliest, parse, stamp
-from crewrun_operator.views import PodView
+from crewrun_operator.views import JobView, PodView
 
 #: A change that is mere progress is written at most this soon after the attempt was recorded, so that a
 #: run that is over in a moment costs no write for having been Running; and this soon after the last write.
@@ -34,6 +34,7 @@ class Ongoing:
     reported: Reported | None
     holdup: Waiting | None  # why its runner does not run yet
     stop: StopRequest | None
+    job: JobView | None = None
 
 
 def show(state: State, going: Ongoing) -> Plan:
@@ -85,7 +86,9 @@ def _stop(state: State, going: Ongoing) -> Plan:
         if due > state.now:
             return Plan(status=status, again_at=due)
     action = None
-    if pod is None or not (pod.deleting or pod.gone):
+    if going.job and going.job.local_queue:  # Kueue would start it again
+        action = None if going.job.deleting else Stop(going.job.id.name, None)
+    elif pod is None or not (pod.deleting or pod.gone):
         action = Stop(attempt.job, pod.id.name if pod else None, pod.id.uid if pod else None)
     return Plan(status=status, stop=action, again_at=node_lost_at(state, pod, reported))
 
@@ -100,15 +103,15 @@ def _progress(state: State, going: Ongoing) -> Plan:
         status = state.settled(status, Phase.RUNNING, Phase.RUNNING, f"attempt {attempt.number} is running")
     elif holdup.known:
         status = state.settled(status, Phase.STARTING, holdup.reason, holdup.message)
-    elif not _younger(state, attempt, _SLOW_AFTER):
+    elif state.begun_at and not _younger(state, _SLOW_AFTER):
         status = state.settled(status, Phase.STARTING, Phase.STARTING, holdup.message)
     again_at = earliest(
         out_of_time_at(state),
         start_deadline_at(state) if holdup else None,
-        _younger(state, attempt, _SLOW_AFTER) if holdup else None,
+        _younger(state, _SLOW_AFTER) if holdup else None,
         node_lost_at(state, going.pod, going.reported),
     )
-    if (later := _not_before(state, attempt)) and _mere_progress(status):
+    if (later := _not_before(state)) and _mere_progress(status):
         return Plan(again_at=earliest(later, again_at) if status != state.status else again_at)
     return Plan(status=status, again_at=again_at)
 
@@ -120,19 +123,18 @@ def _with_progress(status: RunStatus, attempt: AttemptStatus, reported: Reported
     return with_sighting(with_usage(status, attempt.number, so_far(snapshot.usage)), snapshot, over=False)
 
 
-def _not_before(state: State, attempt: AttemptStatus) -> datetime | None:
+def _not_before(state: State) -> datetime | None:
     """Until when mere progress waits to be written; None when it may be."""
-    begun, written = attempt.start_time, state.observed.written_at
     pause = max(_PROGRESS_AFTER, timedelta(seconds=state.observed.going / _PROGRESS_PER_SECOND))
-    due = [moment + pause for moment in (parse(begun) if begun else None, written) if moment]
+    due = [moment + pause for moment in (state.begun_at, state.observed.written_at) if moment]
     return max((moment for moment in due if moment > state.now), default=None)
 
 
-def _younger(state: State, attempt: AttemptStatus, age: timedelta) -> datetime | None:
+def _younger(state: State, age: timedelta) -> datetime | None:
     """When the attempt reaches this age; None if it has."""
-    if attempt.start_time is None:
+    if state.begun_at is None:
         return None
-    due = parse(attempt.start_time) + age
+    due = state.begun_at + age
     return due if due > state.now else None
 
 

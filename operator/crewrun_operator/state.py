@@ -6,19 +6,21 @@ from functools import cached_property, lru_cache
 
 from pydantic import ValidationError
 
-from crewrun_api.outcome import OutcomeRecord, parse
+from crewrun_api import outcome
+from crewrun_api.outcome import OutcomeRecord
 from crewrun_api.queue import StopPolicy
 from crewrun_api.reasons import AdmittedReason, ConditionType, Phase
 from crewrun_api.report import Snapshot, parse_snapshot
 from crewrun_api.resolved import AttemptSettings
 from crewrun_api.run import AttemptStatus, RunStatus
+from crewrun_operator.kueue import local_queue
 from crewrun_operator.leases import rate_of
 from crewrun_operator.observed import Observed, Payload, Reported
 from crewrun_operator.queue_object import choose_queue
 from crewrun_operator.refused import Refused
 from crewrun_operator.sources import LOOK_AGAIN_SECONDS, config_maps_of, crew_spec_of
 from crewrun_operator.status import bounded, condition, settle, with_condition, with_window
-from crewrun_operator.times import stamp
+from crewrun_operator.times import parse, stamp
 from crewrun_operator.validate import Accepted, accept, attempt_settings
 from crewrun_operator.views import JobView, PodView
 from crewrun_operator.windows import window_start
@@ -72,8 +74,15 @@ class State:
         """The CrewQueue that admits it. One that has begun stays where it began."""
         if self.status.crew is not None:
             return self.status.queue
+        if self.local_queue is not None:
+            return None
         chosen = choose_queue(self.observed.run["spec"].get("queue"), self.observed.queues)
         return chosen.key[1] if chosen else None
+
+    @property
+    def local_queue(self) -> str | None:
+        """The LocalQueue of Kueue that admits its next Job."""
+        return local_queue(self.observed.run)
 
     @property
     def drained(self) -> bool:
@@ -97,6 +106,19 @@ class State:
         """The attempt that is recorded and has no end yet."""
         newest = self.status.attempts[-1] if self.status.attempts else None
         return newest if newest is not None and newest.outcome is None else None
+
+    @property
+    def begun_at(self) -> datetime | None:
+        """Since when the open attempt may start: it is recorded, and Kueue has let its Job go. None if it may not."""
+        attempt = self.open_attempt
+        if attempt is None or attempt.start_time is None:
+            return None
+        recorded, job = parse(attempt.start_time), self.job(attempt.number)
+        if job is None or self.status.queue is not None:
+            return recorded
+        if job.started_at is not None:
+            return max(recorded, job.started_at)
+        return None if job.local_queue or job.suspended else recorded
 
     def attempt(self, number: int) -> AttemptStatus | None:
         return next((attempt for attempt in self.status.attempts if attempt.number == number), None)
@@ -135,7 +157,7 @@ class State:
     def record(self, attempt: AttemptStatus) -> OutcomeRecord | None:
         """The outcome record that an execution left behind."""
         pod = self.pod(attempt)
-        found = parse(pod.terminated.message) if pod and pod.terminated else None
+        found = outcome.parse(pod.terminated.message) if pod and pod.terminated else None
         return found if pod is not None and self.is_of(found, attempt.number, pod.id.uid) else None
 
     @cached_property
@@ -192,19 +214,25 @@ class State:
             status = status.model_copy(update={"rerun": self.rerun})
         if phase is not Phase.QUEUED:
             status = status.model_copy(update={"queue_time": None, "queue_position": None})
+        if phase in (Phase.BACKING_OFF, Phase.SUSPENDED) or (phase is Phase.PENDING and status.crew is not None):
+            status = self._not_waiting(status)
         if status.queue is not None:
-            status = self._in_queue(status, phase)
+            status = self._in_window(status)
         return bounded(settle(status, phase, reason, message, self.now, self.generation))
 
     def not_admitted(self, status: RunStatus, reason: AdmittedReason, message: str) -> RunStatus:
         """The status of a run that may not record an attempt."""
         return with_condition(status, ConditionType.ADMITTED, "False", reason, message, self.now, self.generation)
 
-    def _in_queue(self, status: RunStatus, phase: Phase) -> RunStatus:
-        """The same with where the run stands in its queue, and with what it has spent."""
-        if phase in (Phase.BACKING_OFF, Phase.SUSPENDED) or (phase is Phase.PENDING and status.crew is not None):
-            message = f"it asks CrewQueue {status.queue} for no place"
-            status = self.not_admitted(status, AdmittedReason.NOT_WAITING, message)
+    def _not_waiting(self, status: RunStatus) -> RunStatus:
+        """The same, and it asks no queue for anything now."""
+        whom = f"CrewQueue {status.queue}" if status.queue else f"Kueue's LocalQueue {self.local_queue}"
+        if status.queue is None and self.local_queue is None:
+            return status
+        return self.not_admitted(status, AdmittedReason.NOT_WAITING, f"it asks {whom} for no place")
+
+    def _in_window(self, status: RunStatus) -> RunStatus:
+        """The same with what the run has spent in the window of its queue."""
         queue = self.observed.queues.get(status.queue or "")
         if queue is None or queue.cap is None:
             return status

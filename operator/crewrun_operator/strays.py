@@ -10,7 +10,8 @@ from crewrun_operator.views import PodView
 
 
 def end_strays(state: State) -> Plan | None:
-    """End the Pod of a closed attempt that is alive: its Job if there is one, else the Pod itself.
+    """End the Pod of a closed attempt that is alive: its Job if there is one, else the Pod itself. And its Job, if that
+    is suspended.
 
     A runner that has reported its end gets its grace period to be gone. Others are there only when somebody took
     a Pod away by force and its Job made another, or when a node was lost; their tokens would be spent for an
@@ -23,6 +24,18 @@ def end_strays(state: State) -> Plan | None:
         if job is None:
             return Plan(stop=Stop(pod.id.name, pod.id.name, pod.id.uid))
         if not job.deleting:
+            return Plan(stop=Stop(job.id.name, None))
+    return _end_suspended(state)
+
+
+def _end_suspended(state: State) -> Plan | None:
+    """Delete the Job of a closed attempt that is suspended: Kueue would let it go again. One that alone says what the
+    run began with is kept until the next Job says so too."""
+    attempt, newest = state.open_attempt, max(state.observed.jobs, default=0)
+    for number, job in state.observed.jobs.items():
+        if not job.suspended or job.finished or job.deleting or (attempt and attempt.number == number):
+            continue
+        if number < newest or state.ended or state.unchanged_payload() is not None:
             return Plan(stop=Stop(job.id.name, None))
     return None
 

@@ -22,7 +22,7 @@ from crewrun_api.reasons import AcceptedReason
 from crewrun_api.resolved import AttemptSettings, ResolvedRun
 from crewrun_api.run import CrewStatus, RunSpec
 from crewrun_api.settings import KeyReference
-from crewrun_operator import bounded
+from crewrun_operator import bounded, kueue
 from crewrun_operator.definition import Problem, TaskOutline, outline, problems
 from crewrun_operator.inputs import all_inputs
 from crewrun_operator.observed import Observed, Payload
@@ -64,6 +64,10 @@ def accept(observed: Observed, *, judged: bool = True) -> Accepted:
     if spec.queue is not None and spec.queue not in observed.queues:
         message = f"there is no CrewQueue {spec.queue!r} in this namespace; the run starts when it appears"
         raise Refused(AcceptedReason.QUEUE_NOT_FOUND, Problem("spec.queue", message))
+    if judged and spec.queue is not None and kueue.named(run) is not None:
+        where = f"metadata.labels[{names.LABEL_KUEUE_QUEUE}]"
+        message = f"a run is admitted by Kueue or by CrewQueue {spec.queue!r} (spec.queue), not by both; drop one"
+        raise Refused(AcceptedReason.INVALID_SPEC, Problem(where, message))
     policy = observed.policy if judged else UNBOUNDED
     _allowed(bounded.in_specs(policy, ("spec", run["spec"]), (path, crew_spec) if spec.crew_ref else None))
     source = source_of(crew, path, observed.config_maps)

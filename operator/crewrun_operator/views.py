@@ -61,6 +61,9 @@ class JobView:
     succeeded: bool = False  # it is finished, and one of its Pods exited 0
     out_of_time: bool = False  # it reached activeDeadlineSeconds; `finished` follows when its Pod has ended
     deleting: bool = False
+    suspended: bool = False  # or its controller has not seen yet that it is not any more
+    started_at: datetime | None = None  # if it may have been suspended: when its controller let its Pods go
+    local_queue: str = ""  # of Kueue, which suspends the Job until it admits it
     request: PodRequest = PodRequest()
 
 
@@ -172,11 +175,15 @@ def job_view(manifest: Manifest) -> JobView | None:
         return None
     metadata = manifest["metadata"]
     owners = [o["uid"] for o in metadata.get("ownerReferences") or [] if o.get("controller")]
-    conditions = (manifest.get("status") or {}).get("conditions") or []
+    status = manifest.get("status") or {}
+    conditions, started = status.get("conditions") or [], status.get("startTime")
     failed = _condition(conditions, "Failed")
     end = failed or _condition(conditions, "Complete")
     failing = failed or _condition(conditions, "FailureTarget") or {}
     pod = manifest["spec"]["template"]["spec"]
+    suspended = bool(manifest["spec"].get("suspend")) or _condition(conditions, "Suspended") is not None
+    local_queue = (metadata.get("labels") or {}).get(names.LABEL_KUEUE_QUEUE, "")
+    was_held = local_queue or _condition(conditions, "Suspended", "False")
     return JobView(
         id=its,
         owner_uid=owners[0] if owners else "",
@@ -186,6 +193,10 @@ def job_view(manifest: Manifest) -> JobView | None:
         succeeded=failed is None and end is not None,
         out_of_time=failing.get("reason") == "DeadlineExceeded",
         deleting="deletionTimestamp" in metadata,
+        suspended=suspended,
+        # Of others nobody asks, and what nobody asks wakes nobody.
+        started_at=parse(started) if started and was_held and not suspended else None,
+        local_queue=local_queue,
         request=pod_request(pod["containers"], pod.get("nodeSelector")),
     )
 

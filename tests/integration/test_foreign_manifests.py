@@ -11,15 +11,16 @@ from tests.support.kube import Document, Kube
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROJECTS = (
     *("argo-cd", "external-secrets", "flux-helm", "flux-kustomize", "flux-source"),
-    *("karpenter", "keda", "sealed-secrets"),
+    *("karpenter", "keda", "kueue", "sealed-secrets"),
 )
-NAMESPACES = ("argocd", "crews-production", "crewrun-scaling", "crewrun-system", "flux-system")
+NAMESPACES = ("argocd", "crews-production", "crewrun-scaling", "crewrun-system", "flux-system", "research")
 KINDS = {
     "gitops/argocd/crewrun.yaml": ["Application"],
     "gitops/argocd/crews.yaml": ["Application"],
     "gitops/argocd/argocd-cm.yaml": ["ConfigMap"],
     "gitops/flux/crewrun.yaml": ["Namespace", "OCIRepository", "HelmRelease"],
     "gitops/flux/crews.yaml": ["GitRepository", "Kustomization"],
+    "kueue/queues.yaml": ["ResourceFlavor", "ClusterQueue", "LocalQueue", "WorkloadPriorityClass"],
     "scaling/cluster-autoscaler/profile.yaml": ["CrewProfile"],
     "scaling/hpa/hpa.yaml": ["HorizontalPodAutoscaler"],
     "scaling/karpenter/nodepool.yaml": ["NodePool"],
@@ -65,7 +66,9 @@ def test_the_manifests_of_an_example_are_taken(knowing: Kube, file: str, want_ki
         assert code == 0, told
 
 
-@pytest.mark.parametrize("file", [file for file, kinds in KINDS.items() if kinds[-1] not in ("ConfigMap", "Secret")])
+@pytest.mark.parametrize(
+    "file", [file for file, kinds in KINDS.items() if kinds[-1] not in ("ConfigMap", "Secret", "WorkloadPriorityClass")]
+)
 def test_a_field_that_its_project_does_not_know_would_be_seen(knowing: Kube, file: str) -> None:
     document = documents(file)[-1]
     document["spec"]["nobodyKnowsThis"] = True
@@ -75,9 +78,10 @@ def test_a_field_that_its_project_does_not_know_would_be_seen(knowing: Kube, fil
 
 def test_each_manifest_for_another_project_is_checked() -> None:
     secrets = ("secrets/external-secrets", "secrets/sealed-secrets", "secrets/sops")
-    tools = ("gitops/argocd", "gitops/flux", "scaling", *secrets)
+    tools = ("gitops/argocd", "gitops/flux", "kueue", "scaling", *secrets)
     here = {str(path.relative_to(EXAMPLES)) for tool in tools for path in (EXAMPLES / tool).rglob("*.yaml")}
     not_for_the_api_server = {
+        "kueue/run.yaml",  # a name is generated for it
         "scaling/hpa/prometheus-adapter.yaml",  # values of its chart
         "secrets/sops/.sops.yaml",
         "secrets/sops/kustomization.yaml",

@@ -36,6 +36,7 @@ SOURCES = {
     "flux-source": Source("github.com/fluxcd/source-controller", "v1.9.6", "config/crd/bases/*.yaml"),
     "karpenter": Source("sigs.k8s.io/karpenter", "v1.8.2", "pkg/apis/crds/*.yaml"),
     "keda": Source("github.com/kedacore/keda/v2", "v2.21.0", "config/crd/bases/keda.sh_*.yaml"),
+    "kueue": Source("sigs.k8s.io/kueue", "v0.15.0", "config/components/crd/bases/kueue.x-k8s.io_*.yaml"),
     "prometheus-operator": Source(
         "github.com/prometheus-operator/prometheus-operator", "v0.85.0", "example/prometheus-operator-crd/*.yaml"
     ),

@@ -146,6 +146,9 @@ class JobBuilder(_Manifest):
         self._document.setdefault("status", {}).setdefault("conditions", []).append(new)
         return self
 
+    def suspend(self, suspend: bool = True) -> Self:
+        return self.spec(suspend=suspend)
+
     def failed(self, reason: str = "BackoffLimitExceeded") -> Self:
         return self.condition("Failed", reason)
 
@@ -381,6 +384,19 @@ class Scene:
 
     def job_gone(self, attempt: int) -> Self:
         self.store.drop_job(self._job(attempt).build())
+        return self
+
+    def job_goes(self, attempt: int) -> Self:
+        """Kueue lets the Job go, and the Job controller starts it."""
+        self._jobs[attempt] = self._job(attempt).suspend(False).build()
+        self._jobs[attempt]["status"] = {"startTime": stamp(self.now)}
+        self.store.put_job(self._jobs[attempt])
+        return self
+
+    def job_waits(self, attempt: int) -> Self:
+        """Kueue takes the place of the Job back."""
+        self._jobs[attempt] = self._job(attempt).suspend().condition("Suspended", "JobSuspended").build()
+        self.store.put_job(self._jobs[attempt])
         return self
 
     def job_ends(self, attempt: int, reason: str = "BackoffLimitExceeded") -> Self:

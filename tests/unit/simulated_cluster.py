@@ -284,6 +284,7 @@ class Machinery:
         self.records: dict[str, OutcomeRecord] = {}  # what each Pod truthfully said, by its UID
         self.executions: Counter[tuple[str, int]] = Counter()  # Pods made, by run and attempt
         self._last: dict[str, str] = {}  # how the last Pod of a Job stood, by the Job's UID
+        self._let_off: set[str] = set()  # Pods that went since their Job was suspended: they count as nothing
         self._numbers = itertools.count(1)
 
     def next_steps(self) -> list[Step]:
@@ -341,10 +342,17 @@ class Machinery:
     def hold_up(self, path: str) -> None:
         self._status(path, PodBuilder().waiting("ImagePullBackOff", "not there"))
 
+    def suspend(self, path: str) -> None:
+        """Kueue takes the place of a Job back."""
+        if names.LABEL_KUEUE_QUEUE in self.api.objects[path]["metadata"]["labels"]:
+            self.api.trace(f"Kueue takes back the place of {path.rpartition('/')[2]}")
+            self.api.change(path, {"spec": {"suspend": True}})
+
     def remove_pod(self, path: str) -> None:
         """A Pod goes, by force if it has not ended."""
         pod = self.api.objects[path]
-        self._last[pod["metadata"]["ownerReferences"][0]["uid"]] = pod["status"]["phase"]
+        if pod["metadata"]["uid"] not in self._let_off:
+            self._last[pod["metadata"]["ownerReferences"][0]["uid"]] = pod["status"]["phase"]
         self.api.remove(path)
 
     def _steps_of_pod(self, path: str, pod: Document, going: bool) -> list[Step]:
@@ -360,7 +368,9 @@ class Machinery:
         conditions = {each["type"] for each in (job.get("status") or {}).get("conditions", [])}
         if conditions & {"Complete", "Failed"}:
             return []
-        pods = list(self._owned(uid))
+        if (steps := self._steps_of_queue(path, job)) is not None:
+            return steps
+        pods = [pod for pod in self._owned(uid) if self.api.objects[pod]["metadata"]["uid"] not in self._let_off]
         phases = [self.api.objects[pod]["status"]["phase"] for pod in pods]
         last = phases[-1] if phases else self._last.get(uid)
         if last is None:
@@ -379,10 +389,32 @@ class Machinery:
                 else [fails, (f"{name} gets another Pod", partial(self._make_pod, job))]
             )
         seconds = job["spec"].get("activeDeadlineSeconds")
-        begun = parse(job["metadata"]["creationTimestamp"])
+        begun = parse((job.get("status") or {}).get("startTime") or job["metadata"]["creationTimestamp"])
         if seconds is None or late or self.api.now() < begun + timedelta(seconds=seconds):
             return []
         return [(f"{name} is over its deadline", partial(self._over_deadline, path, pods))]
+
+    def _steps_of_queue(self, path: str, job: Document) -> list[Step] | None:
+        """What may happen to a Job that Kueue has not let go, or that is not started; None if it is."""
+        name, status = job["metadata"]["name"], job.get("status") or {}
+        old = [each for each in status.get("conditions", []) if each["type"] == "Suspended"]
+        if job["spec"].get("suspend"):
+            pods = [self.api.objects[pod] for pod in self._owned(job["metadata"]["uid"])]
+            if not old or any(alive(pod) for pod in pods):
+                return [(f"{name} is suspended", partial(self._suspended, path))]
+            return [(f"Kueue lets {name} go", partial(self.api.change, path, {"spec": {"suspend": False}}))]
+        if old:
+            let_go = {"startTime": stamp(self.api.now()), "conditions": []}
+            return [(f"{name} is started", partial(self.api.change, path, {"status": let_go}))]
+        return None
+
+    def _suspended(self, path: str) -> None:
+        """The Job controller deletes what runs, and counts it as nothing."""
+        self.api.change(path, {"status": {"conditions": [{"type": "Suspended", "status": "True"}]}})
+        for pod in self._owned(self.api.objects[path]["metadata"]["uid"]):
+            if alive(self.api.objects[pod]):
+                self._let_off.add(self.api.objects[pod]["metadata"]["uid"])
+                self.api.terminate(pod)
 
     def _over_deadline(self, path: str, pods: list[str]) -> None:
         self._condition(path, "FailureTarget", "DeadlineExceeded")

@@ -34,6 +34,8 @@ WANT_CONSTANTS = {
     "LABEL_COMPONENT": "app.kubernetes.io/component",
     "MANAGED_BY": "crewrun",
     "COMPONENT_RUNNER": "runner",
+    "LABEL_KUEUE_QUEUE": "kueue.x-k8s.io/queue-name",
+    "LABEL_KUEUE_PRIORITY": "kueue.x-k8s.io/priority-class",
     "ANNOTATION_SPEC": "crewrun.dev/spec",
     "ANNOTATION_INPUTS": "crewrun.dev/inputs",
     "ANNOTATION_RUN": "crewrun.dev/run",
@@ -90,7 +92,7 @@ WANT_WORDS: dict[type[Enum], str] = {
     AcceptedReason: "Valid CrewNotFound ProfileNotFound InvalidSpec InvalidCrew InvalidInputs TooLarge"
     " NotSupported ConfigMapNotFound Forbidden QueueNotFound",
     AdmittedReason: "NoQueue Admitted NotAccepted WaitsItsTurn QueueFull BudgetSpent QueueStopped QueueNotFound "
-    "QueueInvalid NotWaiting",
+    "QueueInvalid NotWaiting WaitsForKueue AdmittedByKueue",
     TTLIgnoredReason: "TrackedByArgoCD TrackedByFlux TrackedByHelm",
     Reason: "Completed LLMRateLimited LLMUnavailable LLMTimeout LLMAuthentication LLMPermission LLMBadRequest "
     "LLMContextExceeded TaskFailed GuardrailFailed ToolFailed InvalidCrew InvalidInputs InputRequired CrewChanged "

@@ -176,8 +176,9 @@ def open_attempt(run: Document) -> int | None:
 class World:
     """An operator at work in a simulated cluster."""
 
-    def __init__(self, places: int = 0, **spec: Any) -> None:
-        """With `places` there is a queue of so many, and runs are in it."""
+    def __init__(self, places: int = 0, kueue: bool = False, **spec: Any) -> None:
+        """With `places` there is a queue of so many, and runs are in it, unless they wait for Kueue."""
+        self._labels = {names.LABEL_KUEUE_QUEUE: "gpu"} if kueue else {}
         self._spec = {"retry": RETRY, **spec}
         self._places = places
         self._begun, self._made = asyncio.get_running_loop().time(), 0
@@ -213,7 +214,7 @@ class World:
         path = RUNS[n % 2]
         if path not in self.api.objects:
             uid = f"{self._made if n < 6 else 0:05}aaa-0000-4000-8000-{self._made:012}"
-            run = RunBuilder().spec(**self._spec).metadata(name=path.rpartition("/")[2], uid=uid)
+            run = RunBuilder().spec(**self._spec).metadata(name=path.rpartition("/")[2], uid=uid, labels=self._labels)
             self.api.add(path, run.build())
             self._made += 1
             self.promises.crews[uid] = self.api.objects.get(CREW, {"metadata": {"uid": ""}})["metadata"]
@@ -359,6 +360,16 @@ def _to(kind: str, do: Callable[[SimulatedApi, str], object]) -> Doing:
     return doing
 
 
+def _to_job(what: Callable[[Machinery, str], None]) -> Doing:
+    """Something happens to a Job."""
+
+    def doing(world: World, n: int) -> None:
+        if found := [path for path in world.api.objects if kind_of(path) == paths.JOBS]:
+            what(world.machinery, found[n % len(found)])
+
+    return doing
+
+
 def _edit(kind: str, *path: str, of: Callable[[SimulatedApi, Any], Any]) -> Doing:
     """Somebody sets a field, to a value made of the old one."""
 
@@ -413,6 +424,7 @@ STEPS: dict[str, tuple[int, Doing]] = {
     "a Pod is deleted": (2, _to(_PODS, SimulatedApi.terminate)),
     "a Pod is deleted by force": (2, _pod(Machinery.remove_pod, "Pending", "Running", "Succeeded", "Failed")),
     "a Job is deleted": (2, _to(_JOBS, SimulatedApi.terminate)),
+    "Kueue takes a place back": (3, _to_job(Machinery.suspend)),
     "a run is made": (4, World.make_run),
     "a run is cancelled": (2, _edit(_RUNS, "spec", "cancel", of=lambda api, old: True)),
     "a run is suspended, or no longer": (2, _edit(_RUNS, "spec", "suspend", of=lambda api, old: not old)),
@@ -499,6 +511,7 @@ EXAMPLES = int(os.environ.get("CREWRUN_MODEL_EXAMPLES", 0))
             "attemptTimeoutSeconds": st.just(5),
             "inputsFrom": st.just(INPUTS_FROM),
             "places": st.integers(1, 2),
+            "kueue": st.just(True),
         },
     ),
 )
@@ -607,6 +620,40 @@ CONFIG_MAP_HISTORIES: dict[str, tuple[History, str]] = {
 def test_a_run_that_is_made_of_a_config_map_ends_as_it_should(name: str) -> None:
     history, end = CONFIG_MAP_HISTORIES[name]
     status = play(history, {"inputsFrom": INPUTS_FROM}).statuses()["report"]
+    assert f"{status.phase}: {', '.join(str(each.reason) for each in status.attempts)}" == end
+
+
+QUEUED = [SERVED, ON, SERVED]  # its Job is suspended, and its controller has said so
+LET_GO = [ON, ON, *RUNNING]  # Kueue lets it go, its controller starts it, and its runner begins
+TAKEN_BACK, POD_ON = ("Kueue takes a place back", 0), ("the cluster goes on", 1)
+STOPPED = [ON, POD_ON]  # the Job controller deletes the Pod, and its runner ends
+KUEUE_HISTORIES: dict[str, tuple[History, str]] = {
+    "nobody disturbs it": ([], "Succeeded: Completed"),
+    "it is preempted": ([*QUEUED, *LET_GO, TAKEN_BACK, *STOPPED, SERVED], "Succeeded: Preempted, Completed"),
+    "it is preempted, and its Pod is gone before the operator hears of the Job": (
+        [*QUEUED, *LET_GO, TAKEN_BACK, *STOPPED, POD_ON, ("a watch delivers all it has", 1)],
+        "Succeeded: Preempted, Completed",
+    ),
+    "it is preempted, and succeeds all the same": (
+        [*QUEUED, *LET_GO, TAKEN_BACK, ON, ("a runner succeeds", 0), SERVED],
+        "Succeeded: Completed",
+    ),
+    "its place is taken back before its runner began": (
+        [*QUEUED, ON, ON, ON, SERVED, TAKEN_BACK, ON, ON, SERVED],
+        "Succeeded: Completed",
+    ),
+    "it is cancelled while it waits": ([*QUEUED, ("a run is cancelled", 0), SERVED], "Cancelled: Cancelled"),
+    "it is preempted, and the operator is killed": (
+        [*QUEUED, *LET_GO, TAKEN_BACK, *STOPPED, ("the operator is killed", 0)],
+        "Succeeded: Preempted, Completed",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KUEUE_HISTORIES)
+def test_a_run_that_kueue_admits_ends_as_it_should(name: str) -> None:
+    history, end = KUEUE_HISTORIES[name]
+    status = play(history, {"kueue": True}).statuses()["report"]
     assert f"{status.phase}: {', '.join(str(each.reason) for each in status.attempts)}" == end
 
 

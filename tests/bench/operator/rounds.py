@@ -95,14 +95,17 @@ def await_ended(space: Kube, count: int, process: Process) -> None:
     """Until so many runs have succeeded. A subject that dies, or stands still, is no measurement."""
     ended: set[str] = set()
     listing = space.custom.list_namespaced_custom_object
+    last = time.monotonic()
     while True:
-        before = len(ended)
         for event in watch.Watch().stream(
             listing, GROUP, VERSION, space.namespace, "crewruns", timeout_seconds=STILL_SECONDS
         ):
-            if phase(event["object"]) == "Succeeded":
-                ended.add(event["object"]["metadata"]["name"])
+            name = event["object"]["metadata"]["name"]
+            if phase(event["object"]) == "Succeeded" and name not in ended:
+                ended.add(name)
+                last = time.monotonic()
             if len(ended) >= count:
                 return
-        if not process.alive() or len(ended) == before:
-            raise RuntimeError(f"{process.agent} stands still: {len(ended)} of {count} runs have ended")
+        if not process.alive() or time.monotonic() - last > STILL_SECONDS:  # the API server may end a watch early
+            state = "stands still" if process.alive() else "has died"
+            raise RuntimeError(f"{process.agent} {state}: {len(ended)} of {count} runs have ended")
