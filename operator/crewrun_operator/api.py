@@ -7,17 +7,15 @@ cost more than the requests themselves.
 import json
 import random
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import orjson
 from aiohttp import ClientResponse, ClientTimeout
 from kubernetes.aio import client
 
+from crewrun_operator.documents import Document, decoded
 from crewrun_operator.metrics import Metrics
 
-Document = dict[str, Any]
 _LIST_CHUNK = 500
 _MERGE_PATCH = "application/merge-patch+json"
 #: The keys that sign tokens are served as application/jwk-set+json alone.
@@ -98,7 +96,7 @@ class Api:
             if response.status >= 400:
                 raise _error(response.status, await response.read())
             async for line in response.content:
-                event = _decoded(line)
+                event = decoded(line)
                 if event["type"] == "ERROR":
                     raise _refusal(event["object"])
                 yield event
@@ -117,7 +115,7 @@ class Api:
         self._metrics.requests.labels(verb, resource_of(path), str(response.status)).inc()
         if response.status >= 400:
             raise _error(response.status, data)
-        return _decoded(data)
+        return decoded(data)
 
     async def _send(
         self,
@@ -136,14 +134,6 @@ class Api:
         answer = await rest.request(verb, url, headers=headers, body=body, _request_timeout=timeout)
         response: ClientResponse = answer.response
         return response
-
-
-def _decoded(data: bytes) -> Document:
-    try:
-        document: Document = orjson.loads(data)
-    except orjson.JSONDecodeError:  # nested more deeply than orjson goes: somebody's object, or a list with one
-        document = json.loads(data)
-    return document
 
 
 def resource_of(path: str) -> str:

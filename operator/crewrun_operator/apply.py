@@ -17,9 +17,10 @@ from crewrun_api.queue import QueueStatus
 from crewrun_api.reasons import Reason
 from crewrun_api.run import RunStatus
 from crewrun_operator import paths
-from crewrun_operator.api import Api, ApiError, Document
+from crewrun_operator.api import Api, ApiError
 from crewrun_operator.attachments import Reporting
 from crewrun_operator.configmaps import ConfigMaps
+from crewrun_operator.documents import Document
 from crewrun_operator.hooks import Hooks
 from crewrun_operator.job import build_job
 from crewrun_operator.lookups import listed, payload_of, read_config_maps

@@ -2,7 +2,8 @@
 
 from crewrun_api import names
 from crewrun_operator import paths
-from crewrun_operator.api import Api, ApiError, Document
+from crewrun_operator.api import Api, ApiError
+from crewrun_operator.documents import Document
 from crewrun_operator.observed import Save
 from crewrun_operator.store import Store
 from crewrun_operator.views import Manifest

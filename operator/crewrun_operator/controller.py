@@ -18,8 +18,9 @@ from crewrun_operator.inbox import Inbox
 from crewrun_operator.metrics import Metrics
 from crewrun_operator.queue_status import queue_status
 from crewrun_operator.queues import Queue
+from crewrun_operator.runs import Key
 from crewrun_operator.settings import OperatorSettings
-from crewrun_operator.store import Key, Store
+from crewrun_operator.store import Store
 from crewrun_operator.views import Manifest
 from crewrun_operator.watches import Collection
 from crewrun_operator.workqueue import WorkQueue

@@ -12,7 +12,8 @@ import kopf
 
 from crewrun_api import names
 from crewrun_operator import paths
-from crewrun_operator.store import Key, Store
+from crewrun_operator.runs import Key
+from crewrun_operator.store import Store
 from crewrun_operator.views import Manifest
 
 Put = Callable[[Manifest], list[Key]]

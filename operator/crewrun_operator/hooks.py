@@ -3,7 +3,8 @@
 from crewrun_api import names
 from crewrun_api.reasons import Reason
 from crewrun_operator import paths
-from crewrun_operator.api import Api, ApiError, Document
+from crewrun_operator.api import Api, ApiError
+from crewrun_operator.documents import Document
 from crewrun_operator.hook_job import build_hook_job
 from crewrun_operator.lookups import listed, payload_of
 from crewrun_operator.observed import Refusal, StartHook

@@ -11,8 +11,9 @@ from crewrun_api.report import INTERVAL_SECONDS, Action, Answer, Report
 from crewrun_operator import answers, clock
 from crewrun_operator.leases import Leases, rate_of
 from crewrun_operator.queues import Queue
+from crewrun_operator.runs import Key
 from crewrun_operator.state import State
-from crewrun_operator.store import Key, Store
+from crewrun_operator.store import Store
 from crewrun_operator.views import Identity
 from crewrun_operator.workqueue import WorkQueue
 
@@ -88,12 +89,12 @@ class Inbox:
         return answer.model_copy(update={"lease": lease})
 
     def _queue_of(self, key: Key) -> Queue | None:
-        status = (self._store.runs.get(key) or {}).get("status") or {}
-        return self._store.queues.get((key[0], status["queue"])) if status.get("queue") else None
+        run = self._store.runs.standing(key)
+        return self._store.queues.get((key[0], run.queue)) if run and run.queue else None
 
     def _answer(self, key: Key, report: Report) -> tuple[int, Answer]:
         state = self._state(key)
-        interval = max(INTERVAL_SECONDS, self._store.going / _REPORTS_PER_SECOND)
+        interval = max(INTERVAL_SECONDS, self._store.runs.going / _REPORTS_PER_SECOND)
         return answers.answer(state, report, interval) if state else (answers.GONE, answers.NO_RUN)
 
     def _kept(self, key: Key, report: Report) -> bool:

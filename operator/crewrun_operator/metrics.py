@@ -11,11 +11,12 @@ from crewrun_api import names, traceparent
 from crewrun_api.reasons import Phase
 from crewrun_operator import families
 from crewrun_operator.changes import changes
-from crewrun_operator.demand import STATES, Sum, Wanted, demand, queue_of, state_of
+from crewrun_operator.demand import STATES, Sum, Wanted, demand, state_of
 from crewrun_operator.families import Family, Kind
 from crewrun_operator.observed import Observed
 from crewrun_operator.queue_figures import queue_figures
 from crewrun_operator.queues import Queue
+from crewrun_operator.runs import Key, Standing
 from crewrun_operator.store import Store
 from crewrun_operator.views import Manifest
 
@@ -94,7 +95,7 @@ class Metrics:
 
     def look(self, store: Store, now: datetime) -> None:
         """Set the gauges that tell of what is in the store: one pass for each scrape."""
-        self.count_runs(store.runs.values())
+        self.count_runs(store.runs.standings())
         self._look_at_queues(store.queues, now)
         self._look_at_demand(store)
 
@@ -124,12 +125,9 @@ class Metrics:
         while len(self._wanted) > families.MOST_ZEROS:
             self._wanted.popitem(last=False)
 
-    def count_runs(self, runs: Iterable[Manifest]) -> None:
+    def count_runs(self, runs: Iterable[tuple[Key, Standing]]) -> None:
         """Set the gauge of runs; phases that no run has are 0, not absent."""
-        tally = Tally(
-            (run["metadata"]["namespace"], queue_of(run), (run.get("status") or {}).get("phase") or NOT_SEEN)
-            for run in runs
-        )
+        tally = Tally((key[0], run.queue, run.phase or NOT_SEEN) for key, run in runs)
         self.runs.clear()
         for namespace, queue in {(namespace, queue) for namespace, queue, _ in tally}:
             for phase in (*Phase, NOT_SEEN):
@@ -158,7 +156,7 @@ def _of(kind: Kind) -> Iterator[Family]:
 
 def _wanting(store: Store) -> Iterator[tuple[str, Observed]]:
     """The runs that have a Pod, or want one."""
-    for key, run in store.runs.items():
+    for key, run in store.runs.open():
         state = state_of(run)
         if state is not None and (observed := store.observe(key)) is not None:
             yield state, observed

@@ -20,17 +20,14 @@ from crewrun_operator.observed import Observed, Refusal, SeenHook
 from crewrun_operator.queue_object import queue_object
 from crewrun_operator.queues import Queues
 from crewrun_operator.run_state import RunState
+from crewrun_operator.runs import Key, Runs, key_of
 from crewrun_operator.sources import ConfigMaps, config_maps_of, crew_spec_of
 from crewrun_operator.views import Identity, JobView, Listed, Manifest, PodView, job_view, pod_view, trimmed, version
 
-#: A run, by namespace and name. Built here and nowhere else.
-Key = tuple[str, str]
 #: Told of each run of which a newer version has come, with the version before it.
 Changed = Callable[[Manifest, Manifest], None]
 
 _TOMBSTONES = 50_000
-_ENDED = frozenset(phase.value for phase in Phase if phase.ended)
-_GOING = frozenset({Phase.STARTING.value, Phase.RUNNING.value, Phase.CANCELLING.value})
 
 
 class Store:
@@ -40,14 +37,13 @@ class Store:
         self, defaults: Mapping[str, Any], policy: Policy = UNBOUNDED, changed: Changed = lambda before, after: None
     ) -> None:
         self._defaults, self._policy, self._changed = defaults, policy, changed
-        self.runs: dict[Key, Manifest] = {}
+        self.runs = Runs()
         self._crews: dict[Key, Manifest] = {}
         self._profiles: defaultdict[str, dict[str, Manifest]] = defaultdict(dict)
         self._states: defaultdict[str, RunState] = defaultdict(RunState)
         self._executions: dict[str, Identity] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._missing: dict[str | None, set[str]] = {}
-        self._going: set[str] = set()  # the UIDs of runs that have an open attempt
         self.queues = Queues()
         self.looks = Looks()
 
@@ -82,24 +78,25 @@ class Store:
             policy=self._policy,
             queues=self.queues.objects(namespace),
             place=self.queues.place(run["metadata"]["uid"]),
-            going=self.going,
+            going=self.runs.going,
         )
 
     def put_run(self, manifest: Manifest) -> list[Key]:
         key, uid = key_of(manifest), manifest["metadata"]["uid"]
-        old = self.runs.get(key)
-        if uid in self._gone or (old is not None and _stale(old, manifest)):
+        known = self.runs.standing(key)
+        if uid in self._gone or (known is not None and known.version >= version(manifest)):
             return []
+        old = self.runs.get(key)
         if old is None or _asks(old) != _asks(manifest):
             self.looks.see(uid)
         if old is not None and old["metadata"]["uid"] != uid:
             self._forget_state(old["metadata"]["uid"])
         elif old is not None:  # the first version that is seen tells of nothing: it may be from before this process
             self._changed(old, manifest)
-        self.runs[key] = trimmed(manifest)
-        self.queues.put_run(self.runs[key])
-        (self._going.add if _phase(manifest) in _GOING else self._going.discard)(uid)
-        if _ended(manifest) and (state := self._states.get(uid)):
+        kept = trimmed(manifest)
+        self.runs.put(kept)
+        self.queues.put_run(kept)
+        if (now := self.runs.standing(key)) and now.ended and (state := self._states.get(uid)):
             state.end()
         return [key]
 
@@ -113,7 +110,7 @@ class Store:
         self._bury(uid)
         self._forget_state(uid)
         if (run := self.runs.get(key)) and run["metadata"]["uid"] == uid:
-            del self.runs[key]
+            self.runs.drop(key)
             if not _stale(run, manifest):  # its deletion may tell of a write whose answer never came
                 self._changed(run, manifest)
         return []
@@ -189,8 +186,8 @@ class Store:
 
     def _put_pod(self, pod: PodView) -> list[Key]:
         key = (pod.id.namespace, pod.id.run)
-        run = self.runs.get(key)
-        ended = run is not None and run["metadata"]["uid"] == pod.id.run_uid and _ended(run)
+        run = self.runs.standing(key)
+        ended = run is not None and run.uid == pod.id.run_uid and run.ended
         if not self._states[pod.id.run_uid].put_pod(pod, ended=ended):
             return []
         self._executions[pod.id.uid] = pod.id
@@ -222,11 +219,6 @@ class Store:
     def not_saved(self, run_uid: str, config_map: str, checkpoint_of: tuple[str, int] | None) -> None:
         """The same when the API server does not take it."""
         self._states[run_uid].not_stored(config_map, checkpoint_of)
-
-    @property
-    def going(self) -> int:
-        """How many runs have an open attempt."""
-        return len(self._going)
 
     def refuse(self, run_uid: str, attempt: int, refusal: Refusal) -> None:
         """Remember that the API server did not take the Job of this attempt."""
@@ -318,6 +310,10 @@ class Store:
             return ghost(view.id.uid, view.id.namespace, view.id.version)
 
         found, missing = False, set[str]()
+        for key, run in [*self.runs.standings()] if plural == paths.CREWRUNS else ():
+            if ghost(run.uid, key[0], run.version):
+                found = True
+                self.drop_run(self.runs[key])
         for manifest, drop in self._manifests(plural):
             metadata = manifest["metadata"]
             if ghost(metadata["uid"], metadata["namespace"], version(manifest)):
@@ -341,8 +337,6 @@ class Store:
         return found
 
     def _manifests(self, plural: str) -> list[tuple[Manifest, Callable[[Manifest], list[Key]]]]:
-        if plural == paths.CREWRUNS:
-            return [(run, self.drop_run) for run in self.runs.values()]
         if plural == paths.CREWS:
             return [(crew, self.drop_crew) for crew in self._crews.values()]
         if plural == paths.PROFILES:
@@ -358,7 +352,6 @@ class Store:
 
     def _forget_state(self, run_uid: str) -> None:
         self.queues.drop_run(run_uid)
-        self._going.discard(run_uid)
         self.looks.forget(run_uid)
         if state := self._states.pop(run_uid, None):
             for pod_uid in state.pods:
@@ -382,24 +375,11 @@ class Store:
         return [key for key in self._not_begun(namespace) if not _queued(self.runs[key])]
 
     def _not_begun(self, namespace: str) -> list[Key]:
-        return [key for key, run in self.runs.items() if key[0] == namespace and not _begun(run)]
-
-
-def key_of(manifest: Manifest) -> Key:
-    """Namespace and name."""
-    return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        return [key for key, run in self.runs.open() if key[0] == namespace and not _begun(run)]
 
 
 def _stale(old: Manifest, new: Manifest) -> bool:
     return version(old) >= version(new)
-
-
-def _phase(run: Manifest) -> str | None:
-    return (run.get("status") or {}).get("phase")
-
-
-def _ended(run: Manifest) -> bool:
-    return _phase(run) in _ENDED
 
 
 def _begun(run: Manifest) -> bool:
@@ -407,7 +387,7 @@ def _begun(run: Manifest) -> bool:
 
 
 def _queued(run: Manifest) -> bool:
-    return _phase(run) == Phase.QUEUED
+    return (run.get("status") or {}).get("phase") == Phase.QUEUED
 
 
 def _asks(run: Manifest) -> tuple[str, int]:

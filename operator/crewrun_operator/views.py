@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import InvalidOperation
+from sys import intern
 from typing import Any, NamedTuple, TypeVar
 
 from crewrun_api import names
@@ -145,12 +146,12 @@ def identity(manifest: Manifest) -> Identity | None:
     if not (attempt.isdecimal() and run and run_uid):
         return None
     return Identity(
-        namespace=metadata["namespace"],
+        namespace=intern(metadata["namespace"]),
         name=metadata["name"],
         uid=metadata["uid"],
         version=version(manifest),
-        run=run,
-        run_uid=run_uid,
+        run=intern(run),  # Job, Pod and run share one text
+        run_uid=intern(run_uid),
         attempt=int(attempt),
     )
 
@@ -187,7 +188,7 @@ def job_view(manifest: Manifest) -> JobView | None:
     return JobView(
         id=its,
         owner_uid=owners[0] if owners else "",
-        settings=(metadata.get("annotations") or {}).get(names.ANNOTATION_SETTINGS, ""),
+        settings=intern((metadata.get("annotations") or {}).get(names.ANNOTATION_SETTINGS, "")),
         finished=(end.get("reason") or end["type"]) if end else None,
         message=end.get("message", "") if end else "",
         succeeded=failed is None and end is not None,

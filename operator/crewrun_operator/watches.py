@@ -12,7 +12,7 @@ import aiohttp
 import structlog
 
 from crewrun_operator.api import Api, ApiError
-from crewrun_operator.feed import Take
+from crewrun_operator.feed import Event, Take
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ async def follow(
         try:
             version = version or await list_again(collection)
             async for event in api.watch(collection.path, version, **collection.query):
-                take(event)
+                _take(collection, take, event)
                 version, delay = event["object"]["metadata"]["resourceVersion"], 0.0
         except (ApiError, aiohttp.ClientError, TimeoutError, ValueError) as error:
             if isinstance(error, ApiError) and error.code == _GONE:
@@ -51,3 +51,11 @@ async def follow(
             delay = min(max(2 * delay, _FIRST_DELAY), _LONGEST_DELAY)
             log.warning("watch begins again", resource=collection.plural, seconds=delay, error=str(error))
         await asyncio.sleep(delay)
+
+
+def _take(collection: Collection, take: Take, event: Event) -> None:
+    try:
+        take(event)
+    except Exception:  # one object must never end the watch of all others
+        name = event["object"]["metadata"].get("name", "")
+        log.exception("event not taken", resource=collection.plural, type=event["type"], name=name)

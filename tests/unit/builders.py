@@ -24,8 +24,9 @@ from crewrun_operator.decide import decide
 from crewrun_operator.hook_job import build_hook_job
 from crewrun_operator.job import build_job
 from crewrun_operator.observed import Observed, Payload, Plan, Refusal, SeenHook
+from crewrun_operator.runs import key_of
 from crewrun_operator.status import as_document
-from crewrun_operator.store import Store, key_of
+from crewrun_operator.store import Store
 from crewrun_operator.times import stamp
 from crewrun_operator.views import ConfigMapView, Listed
 

@@ -11,8 +11,8 @@ from crewrun_api.report import Action, Lease, Paced
 from crewrun_operator import clock
 from crewrun_operator import inbox as inbox_module
 from crewrun_operator.inbox import Inbox
+from crewrun_operator.runs import Key
 from crewrun_operator.sharing import LEASE_SECONDS, Word
-from crewrun_operator.store import Key
 from crewrun_operator.workqueue import WorkQueue
 from tests.unit.builders import PodBuilder, RecordBuilder, ReportBuilder, RunBuilder, Scene, pod_uid
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from crewrun_api.run import RunStatus
 from crewrun_operator.metrics import Metrics
-from crewrun_operator.store import Key, Store
+from crewrun_operator.runs import Key
+from crewrun_operator.store import Store
 from crewrun_operator.views import Manifest
 from tests.unit.builders import DEFAULTS
 from tests.unit.test_operator_model import ON, RUNNING, SERVED, STEPS, History, World, play

@@ -90,9 +90,9 @@ def test_the_runs_that_have_an_open_attempt_are_counted(phase: Phase | None, wan
     store.put_run(run_called("another"))
     status = settle(RunStatus(), phase, "R", "m", NOON, 1) if phase else RunStatus()
     store.put_run(RunBuilder().status(status).at(5).build())
-    assert (store.going, seen(store).going) == (want, want)
+    assert (store.runs.going, seen(store).going) == (want, want)
     store.drop_run(RunBuilder().at(6).build())
-    assert store.going == 0
+    assert store.runs.going == 0
 
 
 def test_a_deleted_run_does_not_come_back_by_an_older_list() -> None:

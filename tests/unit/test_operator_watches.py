@@ -89,6 +89,20 @@ def test_what_breaks_a_watch_loses_nothing(error: Exception, logs: list[Any]) ->
     assert (script.lists, len(logs)) == (0, 1)
 
 
+def test_an_event_that_nobody_can_read_ends_no_watch(logs: list[Any]) -> None:
+    script = Script([event(8), event(9)])
+    taken = script.take
+
+    def take(each: Event) -> None:
+        if each["object"]["metadata"]["resourceVersion"] == "8":
+            raise RecursionError("too deep")
+        taken(each)
+
+    script.take = take  # type: ignore[method-assign]
+    assert script.versions() == ["7", "9"]
+    assert (script.taken, [line["event"] for line in logs]) == (["MODIFIED 9"], ["event not taken"])
+
+
 def test_a_version_that_is_too_old_is_listed_again() -> None:
     script = Script([event(8), ApiError(410, "Expired", "too old resource version")], [event(1001)])
     assert script.versions() == ["7", "1000", "1001"]
