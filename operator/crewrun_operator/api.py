@@ -16,7 +16,7 @@ from kubernetes.aio import client
 from crewrun_operator.documents import Document, decoded
 from crewrun_operator.metrics import Metrics
 
-_LIST_CHUNK = 500
+_LIST_CHUNK = 100
 _MERGE_PATCH = "application/merge-patch+json"
 #: The keys that sign tokens are served as application/jwk-set+json alone.
 _ACCEPTED = "application/json, */*;q=0.1"

@@ -4,6 +4,7 @@ A missed event costs time, never a run: every key is listed and decided again fr
 """
 
 import asyncio
+import gc
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -76,7 +77,10 @@ class Controller:
 
     async def run(self) -> None:
         """List everything once, then decide; then list again from time to time. Ends only by an error."""
+        gc.disable()  # what the first list makes stays: to look through it for garbage takes as long as the list
         await self.resync()
+        gc.freeze()
+        gc.enable()
         self._synced.set()
         log.info("synced", runs=len(self._store.runs))
         async with asyncio.TaskGroup() as group:
@@ -153,7 +157,9 @@ class Controller:
 
         Returns the kinds of which the list showed something that no watch had delivered yet.
         """
-        missed = [collection.plural for collection in self._collections() if await self._list(collection)]
+        collections = [*self._collections()]
+        news = await asyncio.gather(*map(self._list, collections))
+        missed = [collection.plural for collection, its in zip(collections, news, strict=True) if its]
         self.last_resync = self._time()
         self._decide_all()
         return missed
