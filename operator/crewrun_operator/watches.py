@@ -40,6 +40,7 @@ async def follow(
     """Take all events of a collection after this version; `list_again` gives the version to go on from."""
     delay = 0.0
     while True:
+        delay = min(max(2 * delay, _FIRST_DELAY), _LONGEST_DELAY)  # unless this watch tells something
         try:
             version = version or await list_again(collection)
             async for event in api.watch(collection.path, version, **collection.query):
@@ -48,7 +49,7 @@ async def follow(
         except (ApiError, aiohttp.ClientError, TimeoutError, ValueError) as error:
             if isinstance(error, ApiError) and error.code == _GONE:
                 version = ""
-            delay = min(max(2 * delay, _FIRST_DELAY), _LONGEST_DELAY)
+            delay = delay or _FIRST_DELAY
             log.warning("watch begins again", resource=collection.plural, seconds=delay, error=str(error))
         await asyncio.sleep(delay)
 

@@ -89,6 +89,13 @@ def test_what_breaks_a_watch_loses_nothing(error: Exception, logs: list[Any]) ->
     assert (script.lists, len(logs)) == (0, 1)
 
 
+def test_watches_that_end_at_once_and_tell_nothing_are_not_made_without_a_pause() -> None:
+    script = Script(*[[] for _ in range(9)])
+    script.versions()
+    times = [time for time, _ in script.asked]
+    assert [later - before for before, later in pairwise(times)][:3] == pytest.approx([0.1, 0.2, 0.4])
+
+
 def test_an_event_that_nobody_can_read_ends_no_watch(logs: list[Any]) -> None:
     script = Script([event(8), event(9)])
     taken = script.take
