@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from crewrun_api.reasons import AdmittedReason, ConditionType, Phase
 from crewrun_api.run import RunStatus
 from crewrun_operator.observed import Join, Plan
-from crewrun_operator.queues import Hold, Place
+from crewrun_operator.queue_state import Hold, Place
 from crewrun_operator.state import State
 from crewrun_operator.status import condition, with_condition
 from crewrun_operator.times import parse, stamp

@@ -25,7 +25,7 @@ from crewrun_operator.hooks import Hooks
 from crewrun_operator.job import build_job
 from crewrun_operator.lookups import listed, payload_of, read_config_maps
 from crewrun_operator.observed import Notice, Plan, Refusal, Save, StartAttempt, Stop
-from crewrun_operator.queues import Queue
+from crewrun_operator.queue_state import Queue
 from crewrun_operator.sources import config_maps_of, crew_spec_of
 from crewrun_operator.status import as_document, merge_patch
 from crewrun_operator.store import Store

@@ -17,8 +17,8 @@ from crewrun_operator.apply import Applier, Where
 from crewrun_operator.decide import decide
 from crewrun_operator.inbox import Inbox
 from crewrun_operator.metrics import Metrics
+from crewrun_operator.queue_state import Queue
 from crewrun_operator.queue_status import queue_status
-from crewrun_operator.queues import Queue
 from crewrun_operator.runs import Key
 from crewrun_operator.settings import OperatorSettings
 from crewrun_operator.store import Store

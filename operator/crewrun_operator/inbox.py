@@ -10,7 +10,7 @@ from datetime import datetime
 from crewrun_api.report import INTERVAL_SECONDS, Action, Answer, Report
 from crewrun_operator import answers, clock
 from crewrun_operator.leases import Leases, rate_of
-from crewrun_operator.queues import Queue
+from crewrun_operator.queue_state import Queue
 from crewrun_operator.runs import Key
 from crewrun_operator.state import State
 from crewrun_operator.store import Store
@@ -89,7 +89,7 @@ class Inbox:
         return answer.model_copy(update={"lease": lease})
 
     def _queue_of(self, key: Key) -> Queue | None:
-        run = self._store.runs.standing(key)
+        run = self._store.runs.brief(key)
         return self._store.queues.get((key[0], run.queue)) if run and run.queue else None
 
     def _answer(self, key: Key, report: Report) -> tuple[int, Answer]:

@@ -15,8 +15,8 @@ from crewrun_operator.demand import STATES, Sum, Wanted, demand, state_of
 from crewrun_operator.families import Family, Kind
 from crewrun_operator.observed import Observed
 from crewrun_operator.queue_figures import queue_figures
-from crewrun_operator.queues import Queue
-from crewrun_operator.runs import Key, Standing
+from crewrun_operator.queue_state import Queue
+from crewrun_operator.runs import Brief, Key
 from crewrun_operator.store import Store
 from crewrun_operator.views import Manifest
 
@@ -95,7 +95,7 @@ class Metrics:
 
     def look(self, store: Store, now: datetime) -> None:
         """Set the gauges that tell of what is in the store: one pass for each scrape."""
-        self.count_runs(store.runs.standings())
+        self.count_runs(store.runs.briefs())
         self._look_at_queues(store.queues, now)
         self._look_at_demand(store)
 
@@ -125,7 +125,7 @@ class Metrics:
         while len(self._wanted) > families.MOST_ZEROS:
             self._wanted.popitem(last=False)
 
-    def count_runs(self, runs: Iterable[tuple[Key, Standing]]) -> None:
+    def count_runs(self, runs: Iterable[tuple[Key, Brief]]) -> None:
         """Set the gauge of runs; phases that no run has are 0, not absent."""
         tally = Tally((key[0], run.queue, run.phase or NOT_SEEN) for key, run in runs)
         self.runs.clear()

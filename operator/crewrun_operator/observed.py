@@ -13,7 +13,7 @@ from crewrun_api.report import Report
 from crewrun_api.run import RunStatus, Webhook
 from crewrun_api.webhook import Delivery
 from crewrun_operator.queue_object import QueueObject
-from crewrun_operator.queues import Place
+from crewrun_operator.queue_state import Place
 from crewrun_operator.views import ConfigMapView, JobView, Manifest, PodView
 
 

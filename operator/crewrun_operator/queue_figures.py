@@ -5,7 +5,7 @@ from datetime import datetime
 
 from crewrun_api.money import MICRO
 from crewrun_operator import families
-from crewrun_operator.queues import Hold, Queue
+from crewrun_operator.queue_state import Hold, Queue
 
 #: A queue without a free place is at work.
 _ACTIVE = (None, Hold.FULL)

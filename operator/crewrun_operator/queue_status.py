@@ -6,7 +6,7 @@ from typing import Any
 from crewrun_api.queue import QueueStatus, Sums
 from crewrun_api.run import Condition
 from crewrun_operator.queue_object import QueueObject
-from crewrun_operator.queues import Hold, Queue
+from crewrun_operator.queue_state import Hold, Queue
 from crewrun_operator.times import parse, stamp
 
 #: Changes are told at most this often, and how long runs wait at least this often, while some do.

@@ -19,7 +19,7 @@ _GOING = frozenset({Phase.STARTING.value, Phase.RUNNING.value, Phase.CANCELLING.
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Brief:
     """What is asked of all runs at once, and must cost nothing."""
 
     uid: str
@@ -36,7 +36,7 @@ class Runs(Mapping[Key, Manifest]):
     """Manifests by key. What is read of one that has ended is a copy."""
 
     def __init__(self) -> None:
-        self._standings: dict[Key, Standing] = {}
+        self._briefs: dict[Key, Brief] = {}
         self._open: dict[Key, Manifest] = {}
         self._ended: dict[Key, bytes] = {}
         self._going: set[Key] = set()
@@ -47,18 +47,18 @@ class Runs(Mapping[Key, Manifest]):
         return decoded(zlib.decompress(self._ended[key]))
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self._standings)
+        return iter(self._briefs)
 
     def __len__(self) -> int:
-        return len(self._standings)
+        return len(self._briefs)
 
     def put(self, run: Manifest) -> None:
         """Keep this version of a run in the place of an older one."""
         key, status = key_of(run), run.get("status") or {}
         self._forget(key)
         phase, queue = intern(status.get("phase") or ""), intern(status.get("queue") or "")
-        self._standings[key] = standing = Standing(run["metadata"]["uid"], version(run), queue, phase)
-        if standing.ended:
+        self._briefs[key] = brief = Brief(run["metadata"]["uid"], version(run), queue, phase)
+        if brief.ended:
             self._ended[key] = zlib.compress(encoded(run), 1)
         else:
             self._open[key] = run
@@ -67,14 +67,14 @@ class Runs(Mapping[Key, Manifest]):
 
     def drop(self, key: Key) -> None:
         self._forget(key)
-        self._standings.pop(key, None)
+        self._briefs.pop(key, None)
 
-    def standing(self, key: Key) -> Standing | None:
-        return self._standings.get(key)
+    def brief(self, key: Key) -> Brief | None:
+        return self._briefs.get(key)
 
-    def standings(self) -> Iterator[tuple[Key, Standing]]:
+    def briefs(self) -> Iterator[tuple[Key, Brief]]:
         """All runs, and none of them unpacked."""
-        return iter(self._standings.items())
+        return iter(self._briefs.items())
 
     def open(self) -> Iterator[tuple[Key, Manifest]]:
         """Those that have not ended."""

@@ -83,7 +83,7 @@ class Store:
 
     def put_run(self, manifest: Manifest) -> list[Key]:
         key, uid = key_of(manifest), manifest["metadata"]["uid"]
-        known = self.runs.standing(key)
+        known = self.runs.brief(key)
         if uid in self._gone or (known is not None and known.version >= version(manifest)):
             return []
         old = self.runs.get(key)
@@ -96,7 +96,7 @@ class Store:
         kept = trimmed(manifest)
         self.runs.put(kept)
         self.queues.put_run(kept)
-        if (now := self.runs.standing(key)) and now.ended and (state := self._states.get(uid)):
+        if (now := self.runs.brief(key)) and now.ended and (state := self._states.get(uid)):
             state.end()
         return [key]
 
@@ -186,7 +186,7 @@ class Store:
 
     def _put_pod(self, pod: PodView) -> list[Key]:
         key = (pod.id.namespace, pod.id.run)
-        run = self.runs.standing(key)
+        run = self.runs.brief(key)
         ended = run is not None and run.uid == pod.id.run_uid and run.ended
         if not self._states[pod.id.run_uid].put_pod(pod, ended=ended):
             return []
@@ -310,7 +310,7 @@ class Store:
             return ghost(view.id.uid, view.id.namespace, view.id.version)
 
         found, missing = False, set[str]()
-        for key, run in [*self.runs.standings()] if plural == paths.CREWRUNS else ():
+        for key, run in [*self.runs.briefs()] if plural == paths.CREWRUNS else ():
             if ghost(run.uid, key[0], run.version):
                 found = True
                 self.drop_run(self.runs[key])

@@ -19,7 +19,7 @@ from crewrun_operator import paths
 from crewrun_operator.api import resource_of
 from crewrun_operator.families import FAMILIES, LABELS, MOST_MODELS, MOST_NAMESPACES, Family, Kind
 from crewrun_operator.metrics import Bounded, Metrics, exemplar_of
-from crewrun_operator.runs import Key, Runs, Standing
+from crewrun_operator.runs import Brief, Key, Runs
 from crewrun_operator.store import Store
 from tests.unit.builders import DEFAULTS, NOON, RunBuilder
 
@@ -64,11 +64,11 @@ def shown(metrics: Metrics) -> dict[tuple[str, str], float]:
     return {(each.labels["namespace"], each.labels["phase"]): each.value for each in family.samples}
 
 
-def standings(*manifests: dict[str, Any]) -> Iterator[tuple[Key, Standing]]:
+def briefs(*manifests: dict[str, Any]) -> Iterator[tuple[Key, Brief]]:
     runs = Runs()
     for number, manifest in enumerate(manifests):
         runs.put({**manifest, "metadata": {**manifest["metadata"], "name": f"r-{number}"}})
-    return runs.standings()
+    return runs.briefs()
 
 
 def test_runs_are_counted_by_namespace_and_phase() -> None:
@@ -76,7 +76,7 @@ def test_runs_are_counted_by_namespace_and_phase() -> None:
     unseen = RunBuilder().build()
     del unseen["status"]
     runs = [of(Phase.RUNNING), of(Phase.RUNNING), of(Phase.FAILED, "team-b"), of(None)]
-    metrics.count_runs(standings(unseen, *(run.build() for run in runs)))
+    metrics.count_runs(briefs(unseen, *(run.build() for run in runs)))
     counts = shown(metrics)
     assert {labels: count for labels, count in counts.items() if count} == {
         ("team-a", "Running"): 2,
@@ -88,7 +88,7 @@ def test_runs_are_counted_by_namespace_and_phase() -> None:
 
 def test_a_namespace_without_runs_is_no_longer_shown() -> None:
     metrics = Metrics()
-    metrics.count_runs(standings(of(Phase.RUNNING).build()))
+    metrics.count_runs(briefs(of(Phase.RUNNING).build()))
     metrics.count_runs([])
     assert shown(metrics) == {}
 

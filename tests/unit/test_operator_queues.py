@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from crewrun_api.queue import Sums, Window
 from crewrun_operator.queue_object import choose_queue, queue_object
-from crewrun_operator.queues import Hold, Queues
+from crewrun_operator.queue_state import Hold
+from crewrun_operator.queues import Queues
 from crewrun_operator.times import stamp
 from crewrun_operator.windows import window_end, window_start
 from tests.unit.builders import NAMESPACE, NOON, QueueBuilder, RunBuilder

@@ -30,9 +30,9 @@ def test_a_run_is_read_as_it_was_put(phase: Phase | None) -> None:
     runs, run = Runs(), a_run(phase, note="ü")
     runs.put(run)
     assert runs[KEY] == run
-    standing = runs.standing(KEY)
-    assert standing is not None
-    assert (standing.uid, standing.version, standing.phase) == (run["metadata"]["uid"], 7, phase or "")
+    brief = runs.brief(KEY)
+    assert brief is not None
+    assert (brief.uid, brief.version, brief.phase) == (run["metadata"]["uid"], 7, phase or "")
     assert [key for key, _ in runs.open()] == ([] if phase and phase.ended else [KEY])
     assert len(runs) == 1 and list(runs) == [KEY]
 
@@ -52,4 +52,4 @@ def test_a_run_that_is_run_again_is_open_and_one_that_is_dropped_is_unknown() ->
     runs.put(a_run(Phase.FAILED, version=9))
     assert (runs.going, list(runs.open())) == (0, [])
     runs.drop(KEY)
-    assert KEY not in runs and runs.standing(KEY) is None and len(runs) == 0
+    assert KEY not in runs and runs.brief(KEY) is None and len(runs) == 0
