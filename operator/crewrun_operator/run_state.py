@@ -24,8 +24,8 @@ class RunState:
     config_maps_read_at: datetime | None = None
     reports: dict[str, Reported] = field(default_factory=dict)
     written_at: datetime | None = None
-    saved: set[str] = field(default_factory=set)  # the ConfigMaps that this process has written or found
-    unkept: set[str] = field(default_factory=set)  # those that the API server does not take
+    saved: frozenset[str] = frozenset()  # the ConfigMaps that this process has written or found
+    unkept: frozenset[str] = frozenset()  # those that the API server does not take
 
     def put_job(self, job: JobView) -> bool:
         """Take a Job; False when nothing is new about it that a decision reads."""
@@ -81,7 +81,7 @@ class RunState:
 
     def stored(self, config_map: str, checkpoint_of: tuple[str, int] | None) -> None:
         """The ConfigMap is stored. Of a checkpoint the bytes need no longer be in memory."""
-        self.saved.add(config_map)
+        self.saved |= {config_map}
         pod_uid, sequence = checkpoint_of or ("", 0)
         if (reported := self.reports.get(pod_uid)) is None:
             return
@@ -94,7 +94,7 @@ class RunState:
         """The API server does not take the ConfigMap: what waits for it goes on without. A later checkpoint is
         tried again."""
         if checkpoint_of is None:
-            self.unkept.add(config_map)
+            self.unkept |= {config_map}
         elif reported := self.reports.get(checkpoint_of[0]):
             self.reports[checkpoint_of[0]] = replace(reported, refused=max(reported.refused, checkpoint_of[1]))
 

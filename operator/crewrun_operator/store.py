@@ -96,8 +96,10 @@ class Store:
         kept = trimmed(manifest)
         self.runs.put(kept)
         self.queues.put_run(kept)
-        if (now := self.runs.brief(key)) and now.ended and (state := self._states.get(uid)):
-            state.end()
+        if (now := self.runs.brief(key)) and now.ended:
+            self.looks.forget(uid)  # it asks for something else before it begins again
+            if state := self._states.get(uid):
+                state.end()
         return [key]
 
     def written(self, manifest: Manifest, at: datetime) -> None:
