@@ -93,19 +93,20 @@ def create(space: Kube, manifests: list[dict[str, Any]]) -> None:
 
 def await_ended(space: Kube, count: int, process: Process) -> None:
     """Until so many runs have succeeded. A subject that dies, or stands still, is no measurement."""
-    ended: set[str] = set()
     listing = space.custom.list_namespaced_custom_object
-    last = time.monotonic()
-    while True:
-        for event in watch.Watch().stream(
-            listing, GROUP, VERSION, space.namespace, "crewruns", timeout_seconds=STILL_SECONDS
-        ):
-            name = event["object"]["metadata"]["name"]
-            if phase(event["object"]) == "Succeeded" and name not in ended:
-                ended.add(name)
+    found = listing(GROUP, VERSION, space.namespace, "crewruns")
+    ended = {each["metadata"]["name"] for each in found["items"] if phase(each) == "Succeeded"}
+    version, last = found["metadata"]["resourceVersion"], time.monotonic()
+    while len(ended) < count:
+        # Each goes on where the one before it ended: to hear of all runs anew takes longer than they have.
+        of = {"resource_version": version, "timeout_seconds": STILL_SECONDS}
+        for event in watch.Watch().stream(listing, GROUP, VERSION, space.namespace, "crewruns", **of):
+            metadata, version = event["object"]["metadata"], event["object"]["metadata"]["resourceVersion"]
+            if phase(event["object"]) == "Succeeded" and metadata["name"] not in ended:
+                ended.add(metadata["name"])
                 last = time.monotonic()
             if len(ended) >= count:
                 return
-        if not process.alive() or time.monotonic() - last > STILL_SECONDS:  # the API server may end a watch early
+        if not process.alive() or time.monotonic() - last > STILL_SECONDS:
             state = "stands still" if process.alive() else "has died"
             raise RuntimeError(f"{process.agent} {state}: {len(ended)} of {count} runs have ended")
