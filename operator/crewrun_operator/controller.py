@@ -4,9 +4,8 @@ A missed event costs time, never a run: every key is listed and decided again fr
 """
 
 import asyncio
-import gc
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import structlog
@@ -15,6 +14,7 @@ from crewrun_operator import clock, paths
 from crewrun_operator.api import Api, ApiError
 from crewrun_operator.apply import Applier, Where
 from crewrun_operator.decide import decide
+from crewrun_operator.feed import kinds
 from crewrun_operator.inbox import Inbox
 from crewrun_operator.metrics import Metrics
 from crewrun_operator.queue_state import Queue
@@ -22,7 +22,6 @@ from crewrun_operator.queue_status import queue_status
 from crewrun_operator.runs import Key
 from crewrun_operator.settings import OperatorSettings
 from crewrun_operator.store import Store
-from crewrun_operator.views import Manifest
 from crewrun_operator.watches import Collection
 from crewrun_operator.workqueue import WorkQueue
 
@@ -59,14 +58,7 @@ class Controller:
         self.queue: WorkQueue[Key] = WorkQueue()
         self._synced = asyncio.Event()
         self._listed_at: dict[Collection, str] = {}
-        self._puts: dict[str, Callable[[Manifest], list[Key]]] = {
-            paths.CREWS: store.put_crew,
-            paths.PROFILES: store.put_profile,
-            paths.QUEUES: store.put_queue,
-            paths.CREWRUNS: store.put_run,
-            paths.JOBS: store.put_job,
-            paths.PODS: store.put_pod,
-        }
+        self._kinds = kinds(store)
         self._queues_changed = asyncio.Event()
         self.inbox = Inbox(store, self.queue, lambda: self.synced)
         metrics.queue_depth.set_function(self.queue.__len__)
@@ -77,10 +69,7 @@ class Controller:
 
     async def run(self) -> None:
         """List everything once, then decide; then list again from time to time. Ends only by an error."""
-        gc.disable()  # what the first list makes stays: to look through it for garbage takes as long as the list
         await self.resync()
-        gc.freeze()
-        gc.enable()
         self._synced.set()
         log.info("synced", runs=len(self._store.runs))
         async with asyncio.TaskGroup() as group:
@@ -172,15 +161,14 @@ class Controller:
 
     async def _list(self, collection: Collection) -> bool:
         """Put it into the store; True if that is news."""
-        put, uids, news = self._puts[collection.plural], set[str](), False
-        self._listed_at[collection] = ""
+        (put, _), uids, news, version = self._kinds[collection.plural], set[str](), False, ""
         async for page in self._api.pages(collection.path, **collection.query):
-            self._listed_at[collection] = self._listed_at[collection] or page["metadata"]["resourceVersion"]
+            version = version or page["metadata"]["resourceVersion"]
             for item in page["items"]:
                 uids.add(item["metadata"]["uid"])
                 news |= bool(put(item))
-        version = int(self._listed_at[collection])
-        return self._store.sweep(collection.plural, collection.namespace, uids, version) or news
+        self._listed_at[collection] = version
+        return self._store.sweep(collection.plural, collection.namespace, uids, int(version)) or news
 
     def _decide_all(self) -> None:
         for key in self._store.runs:

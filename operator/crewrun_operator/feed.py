@@ -70,9 +70,9 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.chunk_size = 500
 
 
-def takers(store: Store, seen: Seen) -> dict[str, Take]:
-    """By kind, what becomes of an event: its object into the store, the keys that it concerns to `seen`."""
-    kinds: dict[str, tuple[Put, Put]] = {
+def kinds(store: Store) -> dict[str, tuple[Put, Put]]:
+    """By kind, how an object comes into the store, and how it goes."""
+    return {
         paths.CREWRUNS: (store.put_run, store.drop_run),
         paths.CREWS: (store.put_crew, store.drop_crew),
         paths.PROFILES: (store.put_profile, store.drop_profile),
@@ -80,7 +80,11 @@ def takers(store: Store, seen: Seen) -> dict[str, Take]:
         paths.PODS: (store.put_pod, store.drop_pod),
         paths.QUEUES: (store.put_queue, store.drop_queue),
     }
-    return {plural: partial(_take, plural, put, drop, seen) for plural, (put, drop) in kinds.items()}
+
+
+def takers(store: Store, seen: Seen) -> dict[str, Take]:
+    """By kind, what becomes of an event: its object into the store, the keys that it concerns to `seen`."""
+    return {plural: partial(_take, plural, put, drop, seen) for plural, (put, drop) in kinds(store).items()}
 
 
 def _take(plural: str, put: Put, drop: Put, seen: Seen, event: Event) -> None:

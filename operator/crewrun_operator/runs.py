@@ -52,7 +52,7 @@ class Runs(Mapping[Key, Manifest]):
     def __len__(self) -> int:
         return len(self._briefs)
 
-    def put(self, run: Manifest) -> None:
+    def put(self, run: Manifest) -> Brief:
         """Keep this version of a run in the place of an older one."""
         key, status = key_of(run), run.get("status") or {}
         self._forget(key)
@@ -64,6 +64,7 @@ class Runs(Mapping[Key, Manifest]):
             self._open[key] = run
         if phase in _GOING:
             self._going.add(key)
+        return brief
 
     def drop(self, key: Key) -> None:
         self._forget(key)

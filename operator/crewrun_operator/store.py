@@ -94,9 +94,9 @@ class Store:
         elif old is not None:  # the first version that is seen tells of nothing: it may be from before this process
             self._changed(old, manifest)
         kept = trimmed(manifest)
-        self.runs.put(kept)
+        brief = self.runs.put(kept)
         self.queues.put_run(kept)
-        if (now := self.runs.brief(key)) and now.ended:
+        if brief.ended:
             self.looks.forget(uid)  # it asks for something else before it begins again
             if state := self._states.get(uid):
                 state.end()

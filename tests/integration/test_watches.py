@@ -42,11 +42,16 @@ def crews_of(space: Kube) -> Collection:
 async def told(space: Kube, api: Api, version: str) -> tuple[list[str], int]:
     """What a watch from this version tells while a crew is made, changed and deleted; and how often it listed."""
     crews, seen, lists = crews_of(space), asyncio.Queue[dict[str, Any]](), 0
+    listed = asyncio.Event()
+    if version != "1":
+        listed.set()
 
     async def list_again(collection: Collection) -> str:
         nonlocal lists
         lists += 1
-        return await version_of(api, collection)
+        found = await version_of(api, collection)
+        listed.set()
+        return found
 
     async def until(type_: str) -> list[str]:
         found: list[str] = []
@@ -57,8 +62,7 @@ async def told(space: Kube, api: Api, version: str) -> tuple[list[str], int]:
     watching = asyncio.create_task(follow(api, crews, version, seen.put_nowait, list_again))
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while version == "1" and not lists:
-                await asyncio.sleep(0.05)
+            await listed.wait()
             await asyncio.to_thread(space.apply, crew("fine"))
             types = await until("ADDED")
             path = f"{crews.path}/fine"
