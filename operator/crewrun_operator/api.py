@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from aiohttp import ClientResponse, ClientTimeout
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector
 from kubernetes.aio import client
 
-from crewrun_operator.documents import Document, decoded
+from crewrun_operator.documents import Document, decoded, encoded
 from crewrun_operator.metrics import Metrics
 
 _LIST_CHUNK = 100
@@ -21,6 +21,10 @@ _MERGE_PATCH = "application/merge-patch+json"
 #: The keys that sign tokens are served as application/jwk-set+json alone.
 _ACCEPTED = "application/json, */*;q=0.1"
 _TIMEOUT_SECONDS = 30
+_TIMEOUT = ClientTimeout(total=_TIMEOUT_SECONDS)
+_CONNECTIONS = 64
+#: An object has at most 1.5 MB in etcd; its event is a line.
+_LONGEST_EVENT_BYTES = 2**21
 #: How long the API server keeps a watch, at least and at most: not all of them end at once.
 _WATCH_SECONDS = (240, 360)
 #: A watch that says nothing for so long, not even a bookmark, which comes each minute, may be a dead connection.
@@ -39,15 +43,15 @@ class Api:
     """Requests to the API server. Raises ApiError for an answer, the client's own errors for none."""
 
     def __init__(self, configuration: client.Configuration, metrics: Metrics) -> None:
-        configuration.connection_pool_maxsize = 64
-        # The environment's proxy is looked up once: aiohttp's own way asks a thread before each request.
-        configuration.proxy = configuration.proxy or _proxy(configuration.host)
-        configuration.client_session_kwargs = {"trust_env": False}
-        self._client = client.ApiClient(configuration)
-        self._configuration = configuration
+        self._configuration, self._client = configuration, client.ApiClient(configuration)
+        # The client's own way encodes with `json`, and asks a thread for the environment's proxy before each request.
+        connector = TCPConnector(limit=_CONNECTIONS, ssl=self._client.rest_client.ssl_context)
+        proxy = configuration.proxy or _proxy(configuration.host)
+        self._session = ClientSession(connector=connector, proxy=proxy, read_bufsize=_LONGEST_EVENT_BYTES)
         self._metrics = metrics
 
     async def close(self) -> None:
+        await self._session.close()
         await self._client.close()
 
     async def get(self, path: str) -> Document:
@@ -125,15 +129,20 @@ class Api:
         *,
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
-        timeout: float | ClientTimeout = _TIMEOUT_SECONDS,
+        timeout: ClientTimeout = _TIMEOUT,
     ) -> ClientResponse:
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": _ACCEPTED, "Content-Type": content_type, "User-Agent": "crewrun-operator"}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, verb, body)
-        rest = self._client.rest_client
-        answer = await rest.request(verb, url, headers=headers, body=body, _request_timeout=timeout)
-        response: ClientResponse = answer.response
-        return response
+        return await self._session.request(
+            verb,
+            url,
+            headers=headers,
+            data=encoded(body) if body is not None else None,
+            timeout=timeout,
+            proxy_headers=self._configuration.proxy_headers,
+            server_hostname=self._configuration.tls_server_name,
+        )
 
 
 def resource_of(path: str) -> str:

@@ -55,8 +55,10 @@ def stop_request(state: State, waiting: Waiting | None = None) -> StopRequest | 
 
 def out_of_time_at(state: State) -> datetime | None:
     """When the run as a whole is over its limit. While it is suspended or waits for its queue, no time counts."""
-    seconds, start = state.settings.timeout_seconds, state.status.start_time
-    if seconds is None or start is None or state.status.suspend_time or state.status.queue_time:
+    start = state.status.start_time
+    if start is None or state.status.suspend_time or state.status.queue_time:
+        return None
+    if (seconds := state.settings.timeout_seconds) is None:  # asked last: a run that has not begun is accepted for it
         return None
     return parse(start) + timedelta(seconds=seconds + state.status.suspended_seconds)
 

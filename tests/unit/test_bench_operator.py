@@ -38,6 +38,7 @@ def test_an_audit_log_tells_reads_writes_and_how_soon_a_job_is_there() -> None:
     assert (found.reads, found.writes, found.latencies) == (1, 4, [12.5])
     assert found.by_kind == {"list crewprofiles": 1, "patch crewruns/status": 1, "create jobs": 3}
     assert seen(LOG, "us", "other").writes == 0
+    assert seen(LOG, "us").writes == 4
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:

@@ -27,12 +27,12 @@ def measure() -> None:
 
     rounds_, sizes = int(os.environ.get("ROUNDS", "5")), [*map(int, os.environ.get("RUNS", "1000 5000").split())]
     for runs in sizes:
-        for _ in range(max(1, rounds_ * sizes[0] // runs)):  # each size gets about as much time
+        for _ in range(rounds_):
             for name, subject in subjects.items():
                 keep(f"{runs:,} runs at once", name, rounds.throughput(subject, runs))
     for _ in range(rounds_):
         for name, subject in subjects.items():
-            keep("One after another, and idle", name, rounds.idle(subject))
+            keep("One run at a time, and none", name, rounds.idle(subject))
     counts = [int(count) for count in os.environ.get("PRESENT", "0 1000 10000").split()]
     for count, figures in rounds.presence(counts).items():
         keep(f"Among {count:,} runs that have ended", "CrewRun", figures)

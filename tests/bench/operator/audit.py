@@ -17,13 +17,13 @@ class Seen:
     latencies: list[float] = field(default_factory=list)
 
 
-def seen(lines: Iterable[str], agent: str, namespace: str) -> Seen:
-    """The requests of a user agent that speak of a namespace, but for watches."""
+def seen(lines: Iterable[str], agent: str, namespace: str | None = None) -> Seen:
+    """The requests of a user agent that speak of this namespace, or of anything, but for watches."""
     found, made = Seen(), dict[str, datetime]()
     for line in lines:
         event = json.loads(line)
         target = event.get("objectRef") or {}
-        if target.get("namespace") != namespace or event["verb"] == "watch":
+        if not target or namespace not in (None, target.get("namespace")) or event["verb"] == "watch":
             continue
         code = event.get("responseStatus", {}).get("code", 0)
         resource = "/".join(part for part in (target["resource"], target.get("subresource")) if part)

@@ -40,7 +40,7 @@ def plane(name: str) -> Iterator[Plane]:
             kube.kubectl("apply", "-f", str(ROOT / "crds"))
             kube.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
             kube.items("crewruns")  # kubectl waits until the API server serves the new kind
-            for namespace in ("bench", "idle"):
+            for namespace in ("bench", "apart", "together"):
                 kube.within(namespace).apply(crew("fine"))
             yield Plane(kube, audit_log, Path(folder))
         finally:
