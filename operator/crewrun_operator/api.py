@@ -18,8 +18,11 @@ from crewrun_operator.metrics import Metrics
 
 _LIST_CHUNK = 100
 _MERGE_PATCH = "application/merge-patch+json"
-#: The keys that sign tokens are served as application/jwk-set+json alone.
-_ACCEPTED = "application/json, */*;q=0.1"
+_HEADERS = {
+    "Accept": "application/json, */*;q=0.1",  # the keys that sign tokens are served as application/jwk-set+json alone
+    "Accept-Encoding": "identity",  # within a cluster packing a list takes longer than sending it
+    "User-Agent": "crewrun-operator",
+}
 _TIMEOUT_SECONDS = 30
 _TIMEOUT = ClientTimeout(total=_TIMEOUT_SECONDS)
 _CONNECTIONS = 64
@@ -132,7 +135,7 @@ class Api:
         timeout: ClientTimeout = _TIMEOUT,
     ) -> ClientResponse:
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": _ACCEPTED, "Content-Type": content_type, "User-Agent": "crewrun-operator"}
+        headers = {**_HEADERS, "Content-Type": content_type}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, verb, body)
         return await self._session.request(
             verb,

@@ -46,6 +46,10 @@ class Runs(Mapping[Key, Manifest]):
             return run
         return decoded(zlib.decompress(self._ended[key]))
 
+    def __contains__(self, key: object) -> bool:
+        """Whether there is such a run; none is unpacked for it."""
+        return key in self._briefs
+
     def __iter__(self) -> Iterator[Key]:
         return iter(self._briefs)
 
