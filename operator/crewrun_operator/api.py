@@ -16,7 +16,7 @@ from kubernetes.aio import client
 from crewrun_operator.documents import Document, decoded, encoded
 from crewrun_operator.metrics import Metrics
 
-_LIST_CHUNK = 100
+_LIST_CHUNK = 50
 _MERGE_PATCH = "application/merge-patch+json"
 _HEADERS = {
     "Accept": "application/json, */*;q=0.1",  # the keys that sign tokens are served as application/jwk-set+json alone

@@ -34,7 +34,7 @@ def measure() -> None:
         for name, subject in subjects.items():
             keep("One run at a time, and none", name, rounds.idle(subject))
     counts = [int(count) for count in os.environ.get("PRESENT", "0 1000 10000").split()]
-    for count, figures in rounds.presence(counts).items():
+    for count, figures in rounds.presence(counts, rounds_):
         keep(f"Among {count:,} runs that have ended", "CrewRun", figures)
     machine = f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}), Python {platform.python_version()}"
     PAGE.write_text(put(PAGE.read_text(), section(found, machine)))

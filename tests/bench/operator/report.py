@@ -13,8 +13,9 @@ def section(rounds: Rounds, machine: str) -> str:
     """All of it."""
     about = (
         f"`make bench` on {machine}, everything on it: API server, etcd, controllers, kwok, the client that makes the "
-        "runs, and what is measured. Each round has a control plane of its own; subjects take turns. Medians, with "
-        "least and most. The oracle makes the same writes with no logic at all."
+        "runs, and what is measured. Each round has a control plane of its own, and subjects take turns; starts among "
+        "runs that have ended share one, and wait until it is at rest. Medians, with least and most. The oracle makes "
+        "the same writes with no logic at all."
     )
     parts = [BEGIN, "## The operator", "", about, ""]
     for title, subjects in rounds.items():

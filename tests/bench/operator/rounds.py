@@ -1,7 +1,7 @@
 """What is measured: runs that end, latencies, reads and writes, CPU and memory."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from kubernetes import watch
 
 from tests.bench.operator.audit import percentile, seen
-from tests.bench.operator.cluster import Plane, Process, operator, plane
+from tests.bench.operator.cluster import Plane, Process, busy_seconds, operator, plane
 from tests.support.kube import GROUP, VERSION, Kube, phase, run
 from tests.support.operator import Operator
 
@@ -20,6 +20,8 @@ IDLE_RUNS, IDLE_SECONDS = 20, 30
 #: Without a pause each list waits for the API server's next look at etcd, which it takes ten times a second at most.
 PAUSE_SECONDS = 1
 STILL_SECONDS = 30
+#: A machine at rest uses less than this share of one core for so long; it comes to rest in time, or never.
+REST_SHARE, REST_WINDOW_SECONDS, REST_SECONDS = 0.3, 5, 600
 
 
 def throughput(subject: Subject, runs: int) -> Figures:
@@ -71,9 +73,8 @@ def _one_by_one(on: Plane, process: Process, name: str, pause: float) -> list[fl
     return seen(on.audit_log.read_text().splitlines(), process.agent, name).latencies[1:]
 
 
-def presence(counts: list[int]) -> dict[int, Figures]:
-    """An operator that starts among so many runs that have ended."""
-    found: dict[int, Figures] = {}
+def presence(counts: list[int], starts: int) -> Iterator[tuple[int, Figures]]:
+    """Operators that start among so many runs that have ended, once the cluster has nothing more to do for those."""
     with plane("presence") as on:
         space, there = on.kube.within("bench"), 0
         for count in sorted(counts):
@@ -83,13 +84,24 @@ def presence(counts: list[int]) -> dict[int, Figures]:
                 with operator(on) as process:
                     create(space, more)
                     await_ended(space, count, process)
-            begun = time.monotonic()
-            with Operator(on.kube.kubeconfig, on.folder / "again.log") as running:
-                ready = time.monotonic() - begun
-                process = Process(running.process.pid, "crewrun-operator")
-                time.sleep(10)  # kopf's own lists of the watches come after the first
-                found[count] = {"start to ready, s": ready, "memory, MiB": process.rss_mib()}
-    return found
+            for _ in range(starts):
+                _await_rest()
+                begun = time.monotonic()
+                with Operator(on.kube.kubeconfig, on.folder / "again.log") as running:
+                    ready = time.monotonic() - begun
+                    process = Process(running.process.pid, "crewrun-operator")
+                    time.sleep(10)  # kopf's own lists of the watches come after the first
+                    yield count, {"start to ready, s": ready, "memory, MiB": process.rss_mib()}
+
+
+def _await_rest() -> None:
+    """Until the machine does little: after thousands of runs API server and kwok go on for minutes."""
+    for _ in range(REST_SECONDS // REST_WINDOW_SECONDS):
+        before = busy_seconds()
+        time.sleep(REST_WINDOW_SECONDS)
+        if busy_seconds() - before < REST_SHARE * REST_WINDOW_SECONDS:
+            return
+    raise RuntimeError(f"the cluster is not at rest after {REST_SECONDS} s")
 
 
 def create(space: Kube, manifests: list[dict[str, Any]]) -> None:
