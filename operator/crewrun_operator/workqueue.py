@@ -5,7 +5,6 @@ workers at a time. The clock is the event loop's, so tests can drive it.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -16,12 +15,11 @@ class WorkQueue(Generic[K]):
     """Add keys, take them with `get`, give them back with `done`."""
 
     def __init__(self) -> None:
-        self._ready: deque[K] = deque()
+        self._ready: asyncio.Queue[K] = asyncio.Queue()  # a key wakes one worker, and no other
         self._waiting: set[K] = set()
         self._active: set[K] = set()
         self._added_at: dict[K, float] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        self._wake = asyncio.Event()
 
     def __len__(self) -> int:
         """Keys that wait for a worker."""
@@ -34,8 +32,7 @@ class WorkQueue(Generic[K]):
         self._waiting.add(key)
         self._added_at[key] = asyncio.get_running_loop().time()
         if key not in self._active:
-            self._ready.append(key)
-            self._wake.set()
+            self._ready.put_nowait(key)
 
     def add_after(self, key: K, seconds: float) -> None:
         """Let the key be worked in so many seconds; of several such wishes for a key the newest counts."""
@@ -52,10 +49,7 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """The next key; until `done` no other worker gets it."""
-        while not self._ready:
-            self._wake.clear()
-            await self._wake.wait()
-        key = self._ready.popleft()
+        key = await self._ready.get()
         self._waiting.discard(key)
         self._added_at.pop(key, None)
         self._active.add(key)
@@ -65,8 +59,7 @@ class WorkQueue(Generic[K]):
         """The key was worked; if it was added meanwhile it gets its turn now."""
         self._active.discard(key)
         if key in self._waiting:
-            self._ready.append(key)
-            self._wake.set()
+            self._ready.put_nowait(key)
 
     def oldest_wait(self) -> float:
         """How long, in seconds, the key that waits longest has waited for a worker."""
