@@ -115,7 +115,7 @@ class Sighting(Model):
     run_uid: str
     attempt: int = Field(ge=1)
     pod_uid: str
-    usage: Usage = Usage()
+    usage: Usage = Field(default_factory=Usage)
     tasks: list[TaskRecord] = Field(default_factory=list)
     tasks_total: Count = Field(default=0)
     tasks_succeeded: Count = Field(default=0)

@@ -36,7 +36,7 @@ class AttemptSettings(Model):
 
     model_config = ConfigDict(extra="ignore")  # a newer release may have written more
 
-    retry: Retry = Retry()
+    retry: Retry = Field(default_factory=Retry)
     timeout_seconds: int | None = None
     attempt_timeout_seconds: int | None = None
     start_deadline_seconds: int = 600

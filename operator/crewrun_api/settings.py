@@ -248,7 +248,7 @@ class Settings(Model):
     """What a profile, a Crew and a CrewRun may each say; the run is stronger than the Crew, the Crew than
     the profile."""
 
-    llm: LLM = Field(default=LLM(), description="The model for agents that name none.")
+    llm: LLM = Field(default_factory=LLM, description="The model for agents that name none.")
     max_rpm: int | None = Field(default=None, ge=1, le=1_000_000, description="LLM requests per minute of a crew.")
     verbose: bool = Field(default=False, description="CrewAI's verbose output, in the runner's log.")
     memory: Memory | None = Field(default=None, description="CrewAI's memory. Unset: what the definition says.")
@@ -267,7 +267,7 @@ class Settings(Model):
         description="Secrets for the runner by reference, merged by name or mountPath.",
     )
     pod: Pod = Field(default=Pod(), description="The runner's Pod.")
-    retry: Retry = Field(default=Retry(), description="When a failed attempt is followed by another.")
+    retry: Retry = Field(default_factory=Retry, description="When a failed attempt is followed by another.")
     timeout_seconds: Seconds | None = Field(
         default=None, description="Time limit of the run from its first attempt, seconds. Unset: none."
     )
