@@ -95,18 +95,21 @@ class Api:
             if not token:
                 return
 
-    async def watch(self, path: str, version: str, **query: str) -> AsyncIterator[Document]:
-        """The events after this version of a collection, with bookmarks, until the API server ends the watch."""
+    async def watch(self, path: str, version: str, **query: str) -> AsyncIterator[list[Document]]:
+        """The events after this version of a collection, with bookmarks, until the API server ends the watch: each
+        time all that have come meanwhile."""
         seconds = str(random.randint(*_WATCH_SECONDS))
         watch = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": seconds}
         async with await self._send("GET", path, query={**query, **watch}, timeout=_SILENCE) as response:
             if response.status >= 400:
                 raise _error(response.status, await response.read())
-            async for line in response.content:
-                event = decoded(line)
-                if event["type"] == "ERROR":
-                    raise _refusal(event["object"])
-                yield event
+            rest = b""
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                events = [decoded(line) for line in lines]
+                yield [event for event in events if event["type"] != "ERROR"]
+                if errors := [event["object"] for event in events if event["type"] == "ERROR"]:
+                    raise _refusal(errors[0])
 
     async def _request(
         self,

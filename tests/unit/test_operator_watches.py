@@ -37,7 +37,7 @@ class Script:
         self.taken: list[str] = []
         self.lists = 0
 
-    async def watch(self, path: str, version: str, **query: str) -> AsyncIterator[Event]:
+    async def watch(self, path: str, version: str, **query: str) -> AsyncIterator[list[Event]]:
         assert (path, query) == (PODS.path, {"labelSelector": "a=b"})
         self.asked.append((asyncio.get_running_loop().time(), version))
         if not self.watches:
@@ -45,7 +45,7 @@ class Script:
         for each in self.watches.pop(0):
             if isinstance(each, Exception):
                 raise each
-            yield each
+            yield [each]
 
     async def list_again(self, collection: Collection) -> str:
         assert collection is PODS
@@ -140,3 +140,33 @@ def test_an_api_server_that_is_away_is_asked_ever_less_often_and_at_once_when_it
     assert waits[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
     assert max(waits) == pytest.approx(10)
     assert waits[-2:] == [0, 0], "a watch that has told something ends as it should"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "events", "want_portions"),
+    [
+        pytest.param(0.1, 30, 30, id="few: each as it comes"),
+        pytest.param(0.001, 20, 20, id="many, but not for long: each as it comes"),
+        pytest.param(0.01, 400, 33 + 16 * 3.67, id="many for long: sixteen portions a second, after the first events"),
+    ],
+)
+def test_a_watch_that_tells_much_is_taken_in_portions(seconds: float, events: int, want_portions: int) -> None:
+    class Busy(Script):
+        """An API server that tells of something each time after so many seconds."""
+
+        async def watch(self, path: str, version: str, **query: str) -> AsyncIterator[list[Event]]:
+            loop = asyncio.get_running_loop()
+            begun, told = loop.time(), 0
+            while told < events:
+                await asyncio.sleep(max(0, begun + (told + 1) * seconds - loop.time()))
+                come = min(events, round((loop.time() - begun) / seconds))
+                yield [event(8 + number) for number in range(told, come)]
+                told = come
+                portions.append(loop.time())
+            await asyncio.sleep(10_000)
+
+    portions: list[float] = []
+    script = Busy()
+    script.versions()
+    assert len(script.taken) == events
+    assert len(portions) == pytest.approx(want_portions, rel=0.2)
