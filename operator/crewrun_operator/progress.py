@@ -14,13 +14,15 @@ from crewrun_operator.status import condition, so_far, with_attempt, with_sighti
 from crewrun_operator.times import earliest, parse, stamp
 from crewrun_operator.views import JobView, PodView
 
-#: A change that is mere progress is written at most this soon after the attempt was recorded, so that a
-#: run that is over in a moment costs no write for having been Running; and this soon after the last write.
+#: A change that is mere progress is written at most this soon after the runner was started, so that one that is over
+#: in a moment costs no write for having been Running; and this soon after the last write.
 _PROGRESS_AFTER = timedelta(seconds=1)
 #: All runs together write their progress this often at most: what the API server can do is for what has to be done.
 _PROGRESS_PER_SECOND = 10
-#: A start that takes longer than this is told of, even if nobody knows what is wrong.
+#: A start that takes longer than this is told of, even if nobody knows what is wrong. Where many start it is the
+#: cluster that is slow, which not each of them needs to say: all together do so this often at most.
 _SLOW_AFTER = timedelta(seconds=10)
+_SLOW_PER_SECOND = 1
 #: A runner that has reported this recently is told to stop by the answer to its next report.
 _LISTENS = timedelta(seconds=10)
 
@@ -95,6 +97,7 @@ def _stop(state: State, going: Ongoing) -> Plan:
 
 def _progress(state: State, going: Ongoing) -> Plan:
     attempt, holdup = seen(going.attempt, going.pod, going.reported), going.holdup
+    slow_at = _slow_at(state) if holdup else None
     if attempt.stop_time and going.reported and going.pod and not going.pod.deleting:
         # The wish was taken back before it had an effect; a later one has its own time.
         attempt = attempt.model_copy(update={"stop_time": None, "reason": None, "message": None})
@@ -103,15 +106,15 @@ def _progress(state: State, going: Ongoing) -> Plan:
         status = state.settled(status, Phase.RUNNING, Phase.RUNNING, f"attempt {attempt.number} is running")
     elif holdup.known:
         status = state.settled(status, Phase.STARTING, holdup.reason, holdup.message)
-    elif state.begun_at and not _younger(state, _SLOW_AFTER):
+    elif slow_at and slow_at <= state.now:
         status = state.settled(status, Phase.STARTING, Phase.STARTING, holdup.message)
     again_at = earliest(
         out_of_time_at(state),
         start_deadline_at(state) if holdup else None,
-        _younger(state, _SLOW_AFTER) if holdup else None,
+        slow_at if slow_at and slow_at > state.now else None,
         node_lost_at(state, going.pod, going.reported),
     )
-    if (later := _not_before(state)) and _mere_progress(status):
+    if (later := _not_before(state, going.pod)) and _mere_progress(state.status) and _mere_progress(status):
         return Plan(again_at=earliest(later, again_at) if status != state.status else again_at)
     return Plan(status=status, again_at=again_at)
 
@@ -123,19 +126,18 @@ def _with_progress(status: RunStatus, attempt: AttemptStatus, reported: Reported
     return with_sighting(with_usage(status, attempt.number, so_far(snapshot.usage)), snapshot, over=False)
 
 
-def _not_before(state: State) -> datetime | None:
+def _not_before(state: State, pod: PodView | None) -> datetime | None:
     """Until when mere progress waits to be written; None when it may be."""
     pause = max(_PROGRESS_AFTER, timedelta(seconds=state.observed.going / _PROGRESS_PER_SECOND))
-    due = [moment + pause for moment in (state.begun_at, state.observed.written_at) if moment]
+    begun = (pod.started_at if pod else None) or state.begun_at
+    due = [moment + pause for moment in (begun, state.observed.written_at) if moment]
     return max((moment for moment in due if moment > state.now), default=None)
 
 
-def _younger(state: State, age: timedelta) -> datetime | None:
-    """When the attempt reaches this age; None if it has."""
-    if state.begun_at is None:
-        return None
-    due = state.begun_at + age
-    return due if due > state.now else None
+def _slow_at(state: State) -> datetime | None:
+    """When it is told that the attempt does not start; None while it may not."""
+    after = max(_SLOW_AFTER, timedelta(seconds=state.observed.going / _SLOW_PER_SECOND))
+    return state.begun_at + after if state.begun_at else None
 
 
 def _mere_progress(status: RunStatus) -> bool:

@@ -113,6 +113,15 @@ def test_a_runner_that_runs_for_a_while_is_shown() -> None:
     )
 
 
+def test_a_runner_that_was_started_late_and_is_over_in_a_moment_is_not_shown() -> None:
+    scene = started().later(60)
+    plan = scene.pod(PodBuilder().running(scene.now)).decide()
+    assert (plan.status, plan.again_at) == (None, scene.now + timedelta(seconds=1))
+    scene.pod(PodBuilder().ended(0, RecordBuilder().text(), at=scene.now))
+    plan = scene.decide()
+    assert plan.status is not None and plan.status.phase is Phase.SUCCEEDED
+
+
 def test_many_runs_share_what_showing_progress_may_cost() -> None:
     scene = started().pod(PodBuilder().running())
     for number in range(99):
@@ -383,6 +392,17 @@ def test_an_attempt_that_nobody_knows_the_fault_of_fails_at_the_same_deadline(po
     scene.later(590).settle()
     assert scene.status.phase is Phase.CANCELLING
     assert scene.deleted
+
+
+def test_where_many_runs_start_slowly_each_of_them_says_so_later() -> None:
+    scene = started().pod(PodBuilder().waiting("ContainerCreating"))
+    for number in range(99):
+        scene.other(f"r-{number}", {"phase": "Starting"})
+    plan = scene.later(99).decide()
+    assert (plan.status, plan.again_at) == (scene.status, NOON + timedelta(seconds=100))
+    scene.later(1).settle()
+    told = condition(scene.status, ConditionType.SUCCEEDED)
+    assert told is not None and "is being created; if this lasts" in told.message
 
 
 def test_a_pod_that_goes_no_longer_says_what_it_lacked_and_the_run_still_does() -> None:
