@@ -6,7 +6,8 @@ cost more than the requests themselves.
 
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -18,6 +19,10 @@ from crewrun_operator.metrics import Metrics
 
 _LIST_CHUNK = 50
 _MERGE_PATCH = "application/merge-patch+json"
+#: A watch that begins with all that there is now.
+_FROM_THE_BEGINNING = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+#: It is not supported; or the kind is new, and the API server has nothing of it in memory yet.
+_NOT_STREAMED = {422, 429}
 _HEADERS = {
     "Accept": "application/json, */*;q=0.1",  # the keys that sign tokens are served as application/jwk-set+json alone
     "Accept-Encoding": "identity",  # within a cluster packing a list takes longer than sending it
@@ -26,8 +31,6 @@ _HEADERS = {
 _TIMEOUT_SECONDS = 30
 _TIMEOUT = ClientTimeout(total=_TIMEOUT_SECONDS)
 _CONNECTIONS = 64
-#: An object has at most 1.5 MB in etcd; its event is a line.
-_LONGEST_EVENT_BYTES = 2**21
 #: How long the API server keeps a watch, at least and at most: not all of them end at once.
 _WATCH_SECONDS = (240, 360)
 #: A watch that says nothing for so long, not even a bookmark, which comes each minute, may be a dead connection.
@@ -50,7 +53,7 @@ class Api:
         # The client's own way encodes with `json`, and asks a thread for the environment's proxy before each request.
         connector = TCPConnector(limit=_CONNECTIONS, ssl=self._client.rest_client.ssl_context)
         proxy = configuration.proxy or _proxy(configuration.host)
-        self._session = ClientSession(connector=connector, proxy=proxy, read_bufsize=_LONGEST_EVENT_BYTES)
+        self._session = ClientSession(connector=connector, proxy=proxy)
         self._metrics = metrics
 
     async def close(self) -> None:
@@ -95,7 +98,28 @@ class Api:
             if not token:
                 return
 
-    async def watch(self, path: str, version: str, **query: str) -> AsyncIterator[list[Document]]:
+    async def everything(self, path: str, **query: str) -> AsyncIterator[list[Document]]:
+        """All objects of a collection as the events of a watch; the last is a bookmark of the version they stand at.
+
+        The API server streams them out of its memory. One that cannot (WatchList is on by default since Kubernetes
+        1.34) is asked for pages. So is one that is to look at fields: in a stream an object that is no longer wanted
+        would look deleted.
+        """
+        if "fieldSelector" not in query:
+            try:
+                async with aclosing(self.watch(path, "", **query, **_FROM_THE_BEGINNING)) as portions:
+                    async for events in portions:
+                        yield events
+                        if any(event["type"] == "BOOKMARK" and _ends_the_list(event["object"]) for event in events):
+                            return
+                raise ApiError(504, "Timeout", f"the API server ended the list of {path} before it was complete")
+            except ApiError as error:
+                if error.code not in _NOT_STREAMED:
+                    raise
+        async for events in events_of(self.pages(path, **query)):
+            yield events
+
+    async def watch(self, path: str, version: str, **query: str) -> AsyncGenerator[list[Document], None]:
         """The events after this version of a collection, with bookmarks, until the API server ends the watch: each
         time all that have come meanwhile."""
         seconds = str(random.randint(*_WATCH_SECONDS))
@@ -149,6 +173,20 @@ class Api:
             proxy_headers=self._configuration.proxy_headers,
             server_hostname=self._configuration.tls_server_name,
         )
+
+
+async def events_of(pages: AsyncIterator[Document]) -> AsyncIterator[list[Document]]:
+    """The pages of a list as the events of a watch."""
+    version = ""
+    async for page in pages:
+        version = version or page["metadata"]["resourceVersion"]
+        yield [{"type": "ADDED", "object": item} for item in page["items"]]
+    yield [{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}]
+
+
+def _ends_the_list(bookmark: Document) -> bool:
+    annotations = bookmark["metadata"].get("annotations") or {}
+    return bool(annotations.get("k8s.io/initial-events-end") == "true")
 
 
 def resource_of(path: str) -> str:

@@ -161,12 +161,17 @@ class Controller:
 
     async def _list(self, collection: Collection) -> bool:
         """Put it into the store; True if that is news."""
-        (put, _), uids, news, version = self._kinds[collection.plural], set[str](), False, ""
-        async for page in self._api.pages(collection.path, **collection.query):
-            version = version or page["metadata"]["resourceVersion"]
-            for item in page["items"]:
-                uids.add(item["metadata"]["uid"])
-                news |= bool(put(item))
+        (put, drop), uids, news, version = self._kinds[collection.plural], set[str](), False, ""
+        async for events in self._api.everything(collection.path, **collection.list_query):
+            for event in events:
+                manifest, type_ = event["object"], event["type"]
+                version = manifest["metadata"]["resourceVersion"]  # of all together it is that of the last, a bookmark
+                if type_ == "DELETED":
+                    uids.discard(manifest["metadata"]["uid"])
+                    drop(manifest)
+                elif type_ != "BOOKMARK":
+                    uids.add(manifest["metadata"]["uid"])
+                    news |= bool(put(manifest))
         self._listed_at[collection] = version
         return self._store.sweep(collection.plural, collection.namespace, uids, int(version)) or news
 
@@ -180,7 +185,8 @@ class Controller:
             for plural in (paths.CREWS, paths.PROFILES, paths.QUEUES, paths.CREWRUNS):
                 yield Collection(ns, plural, paths.custom(plural, ns))
             yield Collection(ns, paths.JOBS, paths.jobs(ns), paths.RUNNER_SELECTOR)
-            yield Collection(ns, paths.PODS, paths.pods(ns), paths.RUNNER_SELECTOR)
+            # Most Pods have ended long ago. If one has whose attempt is open, that is looked up live.
+            yield Collection(ns, paths.PODS, paths.pods(ns), paths.RUNNER_SELECTOR, paths.GOING_SELECTOR)
 
     async def _work(self) -> None:
         while True:

@@ -7,6 +7,8 @@ from crewrun_api import names
 CREWRUNS, CREWS, PROFILES, QUEUES = "crewruns", "crews", "crewprofiles", "crewqueues"
 JOBS, PODS = "jobs", "pods"
 RUNNER_SELECTOR = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_COMPONENT}={names.COMPONENT_RUNNER}"
+#: Of fields: Pods that have not ended.
+GOING_SELECTOR = "status.phase!=Succeeded,status.phase!=Failed"
 
 
 def custom(plural: str, namespace: str | None = None, name: str | None = None) -> str:

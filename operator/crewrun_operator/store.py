@@ -300,7 +300,8 @@ class Store:
         )
 
     def sweep(self, plural: str, namespace: str | None, uids: set[str], list_version: int) -> bool:
-        """Drop the ghosts: objects that a list made at this version would have shown, and did not.
+        """Drop the ghosts: objects that a list made at this version would have shown, and did not. Pods that have ended
+        are in no list.
 
         A watch that was lost and made again never tells of what went meanwhile. True if there were any.
         """
@@ -328,7 +329,7 @@ class Store:
                     found = True
                     self._forget_job(job.id)
             if plural == paths.PODS:
-                for pod in filter(is_ghost, [pod for pod in state.pods.values() if not pod.gone]):
+                for pod in filter(is_ghost, [pod for pod in state.pods.values() if not pod.over]):
                     found = True
                     missing.add(pod.id.uid)
                     # Its deletion, with the outcome record in it, may be on the way: one more list decides.

@@ -31,10 +31,15 @@ class Collection:
     plural: str
     path: str
     selector: str = ""
+    listed: str = ""  # a selector of fields: what is listed. All is watched, so that its end is told of
 
     @property
     def query(self) -> dict[str, str]:
         return {"labelSelector": self.selector} if self.selector else {}
+
+    @property
+    def list_query(self) -> dict[str, str]:
+        return {**self.query, "fieldSelector": self.listed} if self.listed else self.query
 
 
 class Pace:

@@ -3,6 +3,7 @@
 Runs when all other tests have run, but for those that replace the release.
 """
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -10,9 +11,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import jwt
+import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from kubernetes.aio import client, config
 
 from crewrun_api import names
+from crewrun_operator import paths
+from crewrun_operator.api import Api
+from crewrun_operator.metrics import Metrics
 from tests.e2e.conftest import ROOT, SYSTEM_NAMESPACE, Space
 from tests.support.audit import Right, granted, log_lines, requests
 from tests.support.kube import Kube, crew, phase, run
@@ -70,6 +76,27 @@ def test_a_token_of_a_key_that_nobody_knows_is_shown_to_the_api_server(own: Spac
     said = pod.kubectl("exec", "deployment/scripted-llm", "--", "python3", "-c", _SEND, url, forged)
     assert said.startswith("401 "), said
     assert forged not in said
+
+
+def test_an_api_server_that_does_not_stream_lists_is_asked_for_pages(
+    kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one does; the operator's own client and token ask as they would ask one before Kubernetes 1.34."""
+    monkeypatch.setattr("crewrun_operator.api._FROM_THE_BEGINNING", {"resourceVersionMatch": "forbidden without"})
+    token = kube.kubectl("create", "token", "crewrun", "--namespace", SYSTEM_NAMESPACE).strip()
+    kubeconfig = json.loads(kube.kubectl("config", "view", "--raw", "-o", "json"))
+    kubeconfig["users"][0]["user"] = {"token": token}
+
+    async def listed(*paths_: str) -> list[int]:
+        configuration = client.Configuration()
+        await config.load_kube_config_from_dict(kubeconfig, client_configuration=configuration)
+        api = Api(configuration, Metrics())
+        try:
+            return [sum([len(events) async for events in api.everything(path)]) for path in paths_]
+        finally:
+            await api.close()
+
+    assert all(asyncio.run(listed(paths.custom(paths.CREWRUNS), paths.jobs()))), "the bookmark at least"
 
 
 # --- The comparison ----------------------------------------------------------------------------------------------

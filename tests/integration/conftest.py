@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,14 +37,18 @@ def audit_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def kube(tmp_path_factory: pytest.TempPathFactory, audit_log: Path) -> Iterator[Kube]:
-    state = tmp_path_factory.mktemp("cluster") / "state"
-    cluster = ["--name", f"it-{tmp_path_factory.getbasetemp().name}", "--state-dir", str(state)]
-    audit = [
-        f"--apiserver-arg=audit-policy-file={HERE / 'audit-policy.yaml'}",
-        f"--apiserver-arg=audit-log-path={audit_log}",
-    ]
-    kwok = ["--kwok-config", str(HERE / "kwok-stages.yaml"), "--kwok-nodes", "4"]
-    devcluster("up", "--size", "control-plane", *cluster, *audit, *kwok)
+    audit = {"audit-policy-file": str(HERE / "audit-policy.yaml"), "audit-log-path": str(audit_log)}
+    with control_plane(f"it-{tmp_path_factory.getbasetemp().name}", tmp_path_factory.mktemp("cluster"), audit) as kube:
+        yield kube
+
+
+@contextmanager
+def control_plane(name: str, folder: Path, apiserver: Mapping[str, str], nodes: int = 4) -> Iterator[Kube]:
+    """One whose API server has these arguments, with the CRDs; its state lies in `folder`/state."""
+    cluster = ["--name", name, "--state-dir", str(folder / "state")]
+    arguments = [f"--apiserver-arg={key}={value}" for key, value in apiserver.items()]
+    kwok = ["--kwok-config", str(HERE / "kwok-stages.yaml"), "--kwok-nodes", str(nodes)]
+    devcluster("up", "--size", "control-plane", *cluster, *arguments, *kwok)
     try:
         kube = Kube(Path(devcluster("kubeconfig", *cluster)), devcluster("tool", "kubectl"))
         kube.kubectl("apply", "-f", str(ROOT / "crds"))

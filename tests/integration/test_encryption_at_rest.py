@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import HERE, ROOT, devcluster
+from tests.integration.conftest import ROOT, control_plane
 from tests.integration.test_sources import config_map
 from tests.support.kube import Kube, crew, document, run
 from tests.support.operator import Operator
@@ -41,17 +41,9 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("encrypted")
     config = folder / "encryption.yaml"
     config.write_text(CONFIG.replace("REPLACE-ME", base64.b64encode(secrets.token_bytes(32)).decode()))
-    cluster = ["--name", f"it-at-rest-{tmp_path_factory.getbasetemp().name}", "--state-dir", str(folder / "state")]
-    arguments = [f"--apiserver-arg=encryption-provider-config={config}"]
-    kwok = ["--kwok-config", str(HERE / "kwok-stages.yaml"), "--kwok-nodes", "1"]
-    devcluster("up", "--size", "control-plane", *cluster, *arguments, *kwok)
-    try:
-        kube = Kube(Path(devcluster("kubeconfig", *cluster)), devcluster("tool", "kubectl"))
-        kube.kubectl("apply", "-f", str(ROOT / "crds"))
-        kube.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    name = f"it-at-rest-{tmp_path_factory.getbasetemp().name}"
+    with control_plane(name, folder, {"encryption-provider-config": str(config)}, nodes=1) as kube:
         yield Cluster(kube, folder / "state" / "etcd")
-    finally:
-        devcluster("down", *cluster)
 
 
 def test_nothing_of_a_run_lies_in_etcd_as_plain_text(encrypted: Cluster, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -10,12 +11,16 @@ import pytest
 from kubernetes.aio import client, config
 
 from crewrun_operator import paths
-from crewrun_operator.api import Api, ApiError
+from crewrun_operator.api import _FROM_THE_BEGINNING, Api, ApiError
 from crewrun_operator.metrics import Metrics
 from crewrun_operator.watches import Collection, follow
-from tests.support.kube import Kube, crew
+from tests.integration.conftest import control_plane
+from tests.support.kube import Kube, crew, phase, run
+from tests.support.operator import Operator
 
 PATIENCE_SECONDS = 60
+#: More than come in one portion.
+MANY = [f"crew-{number:03}" for number in range(300)]
 
 
 @asynccontextmanager
@@ -33,6 +38,15 @@ async def version_of(api: Api, collection: Collection) -> str:
     async for page in api.pages(collection.path):
         return str(page["metadata"]["resourceVersion"])
     raise AssertionError("no page")
+
+
+async def shown(api: Api, collection: Collection) -> tuple[list[str], str]:
+    """The names of all objects, and the version that they stand at."""
+    seen: list[str] = []
+    async for events in api.everything(collection.path, **collection.list_query):
+        seen += [event["object"]["metadata"]["name"] for event in events if event["type"] != "BOOKMARK"]
+        version = str(events[-1]["object"]["metadata"]["resourceVersion"])
+    return sorted(seen), version
 
 
 def crews_of(space: Kube) -> Collection:
@@ -115,3 +129,43 @@ def test_a_connection_that_says_nothing_ends_and_is_made_again(space: Kube, monk
             assert await told(space, api, version) == (["ADDED", "MODIFIED", "DELETED"], 0)
 
     asyncio.run(story())
+
+
+def test_everything_is_streamed_and_a_watch_goes_on_from_there(space: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: Any, **__: Any) -> AsyncIterator[dict[str, Any]]:
+        raise AssertionError("this API server streams")
+        yield {}
+
+    async def story() -> None:
+        async with api_of(space) as api:
+            with monkeypatch.context() as patch:
+                patch.setattr(api, "pages", never)
+                names, version = await shown(api, crews_of(space))
+            assert names == MANY
+            assert await told(space, api, version) == (["ADDED", "MODIFIED", "DELETED"], 0)
+
+    space.apply(*map(crew, MANY))
+    asyncio.run(story())
+
+
+def test_an_api_server_that_does_not_stream_lists_is_asked_for_pages(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """As those before Kubernetes 1.34; and what is there before the operator is found and run."""
+    name = f"it-old-{tmp_path_factory.getbasetemp().name}"
+    with control_plane(name, tmp_path, {"feature-gates": "WatchList=false"}, nodes=1) as kube:
+        space = kube.within("old")
+
+        async def story() -> None:
+            async with api_of(space) as api:
+                with pytest.raises(ApiError, match="sendInitialEvents is forbidden"):
+                    await anext(api.watch(crews_of(space).path, "", **_FROM_THE_BEGINNING))
+                names, version = await shown(api, crews_of(space))
+                assert names == MANY
+                assert await told(space, api, version) == (["ADDED", "MODIFIED", "DELETED"], 0)
+
+        space.apply(*map(crew, [*MANY, "fine"]), run("r", "fine"))
+        with Operator(kube.kubeconfig, tmp_path / "operator.log"):
+            assert phase(space.await_end("r")) == "Succeeded"
+        space.kubectl("delete", "crew", "fine")
+        asyncio.run(story())

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
-from crewrun_operator.api import ApiError
+from crewrun_operator.api import ApiError, events_of
 
 Document = dict[str, Any]
 
@@ -65,6 +65,10 @@ class FakeApi:
         version = str(self._version)
         for start in range(0, max(len(items), 1), self._chunk):
             yield {"metadata": {"resourceVersion": version}, "items": items[start : start + self._chunk]}
+
+    async def everything(self, path: str, **query: str) -> AsyncIterator[list[Document]]:
+        async for events in events_of(self.pages(path, **query)):
+            yield events
 
     async def create(self, path: str, body: Document) -> Document:
         def work() -> Document:

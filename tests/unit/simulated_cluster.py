@@ -19,7 +19,7 @@ from crewrun_api import names
 from crewrun_api.outcome import OutcomeRecord
 from crewrun_api.reasons import ExitCode, Reason
 from crewrun_operator import paths
-from crewrun_operator.api import ApiError
+from crewrun_operator.api import ApiError, events_of
 from crewrun_operator.times import parse, stamp
 from tests.unit.builders import PodBuilder, RecordBuilder, a_usage
 from tests.unit.fake_api import Document, Lost, merged
@@ -75,11 +75,19 @@ class SimulatedApi:
 
     async def pages(self, path: str, **query: str) -> AsyncIterator[Document]:
         def work() -> tuple[list[Document], str]:
-            return self._listed(path, query.get("labelSelector", "")), str(self._version)
+            found = self._listed(path, query.get("labelSelector", ""))
+            if query.get("fieldSelector"):
+                assert query["fieldSelector"] == "status.phase!=Succeeded,status.phase!=Failed"
+                found = [pod for pod in found if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+            return found, str(self._version)
 
         items, version = await self._ask("LIST", path, work)
         for start in range(0, max(len(items), 1), _CHUNK):
             yield {"metadata": {"resourceVersion": version}, "items": items[start : start + _CHUNK]}
+
+    async def everything(self, path: str, **query: str) -> AsyncIterator[list[Document]]:
+        async for events in events_of(self.pages(path, **query)):
+            yield events
 
     async def create(self, path: str, body: Document) -> Document:
         def work() -> Document:

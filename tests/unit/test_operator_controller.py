@@ -1,7 +1,7 @@
 """The controller: workers, errors, delays and the resync, on a clock that jumps."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -89,6 +89,25 @@ def test_everything_is_listed_before_anything_is_decided(monkeypatch: pytest.Mon
         assert api.reads[:6] == want_lists
         assert {rig.status(name).phase for name in ("one", "two", "three")} == {Phase.STARTING}
         assert sum(write.startswith("POST") for write in api.writes) == 3
+
+    tell(api, story, monkeypatch)
+
+
+def test_what_is_deleted_while_everything_is_listed_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = cluster("one", "two")
+    everything = api.everything
+
+    async def streamed(path: str, **query: str) -> AsyncIterator[list[dict[str, Any]]]:
+        async for events in everything(path, **query):
+            if path.endswith("/crewruns") and events[-1]["type"] == "BOOKMARK":
+                yield [{"type": "DELETED", "object": api.objects.pop(run_path("one"))}]
+            yield events
+
+    async def story(rig: Rig) -> None:
+        monkeypatch.setattr(api, "everything", streamed)
+        with pytest.raises(TimeoutError):
+            await rig.for_(60)
+        assert [*rig.store.runs] == [(NAMESPACE, "two")]
 
     tell(api, story, monkeypatch)
 

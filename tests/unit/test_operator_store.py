@@ -261,13 +261,12 @@ def test_a_list_leaves_what_it_shows_or_cannot_know(namespace: str | None, uids:
     assert left(store) == ALL
 
 
-def test_a_swept_pod_keeps_its_record() -> None:
+def test_a_pod_that_has_ended_is_in_no_list_and_missed_by_none() -> None:
     store = a_store()
     store.put_pod(PodBuilder().ended(0, RECORD).build())
-    store.sweep(paths.PODS, None, set(), 100)
-    store.sweep(paths.PODS, None, set(), 101)
+    assert not any(store.sweep(paths.PODS, None, set(), version) for version in (100, 101))
     (pod,) = seen(store).pods
-    assert pod.gone and pod.terminated is not None and pod.terminated.message == RECORD
+    assert not pod.gone and pod.terminated is not None and pod.terminated.message == RECORD
 
 
 # who is woken

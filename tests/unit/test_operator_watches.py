@@ -80,7 +80,7 @@ def test_events_are_taken_and_a_watch_that_ends_goes_on_after_the_last_of_them()
         pytest.param(TimeoutError(), id="it says nothing for too long"),
         pytest.param(ApiError(429, "TooManyRequests", "later"), id="the API server has too much to do"),
         pytest.param(ApiError(403, "Forbidden", "no"), id="it may not be watched just now"),
-        pytest.param(ValueError("Chunk too big"), id="an event that cannot be read"),
+        pytest.param(ValueError("unexpected end of data"), id="an event that cannot be read"),
     ],
 )
 def test_what_breaks_a_watch_loses_nothing(error: Exception, logs: list[Any]) -> None:
