@@ -105,16 +105,18 @@ class Api:
         1.34) is asked for pages. So is one that is to look at fields: in a stream an object that is no longer wanted
         would look deleted.
         """
+        begun = False
         if "fieldSelector" not in query:
             try:
                 async with aclosing(self.watch(path, "", **query, **_FROM_THE_BEGINNING)) as portions:
                     async for events in portions:
+                        begun = True
                         yield events
                         if any(event["type"] == "BOOKMARK" and _ends_the_list(event["object"]) for event in events):
                             return
                 raise ApiError(504, "Timeout", f"the API server ended the list of {path} before it was complete")
             except ApiError as error:
-                if error.code not in _NOT_STREAMED:
+                if begun or error.code not in _NOT_STREAMED:
                     raise
         async for events in events_of(self.pages(path, **query)):
             yield events
