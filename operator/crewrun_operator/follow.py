@@ -24,12 +24,12 @@ def follow(state: State) -> Plan | None:
     attempt = state.open_attempt
     if attempt is None:
         return None
-    job = state.job(attempt.number)
+    job, pod, reported = state.job(attempt.number), state.pod(attempt), state.reported(attempt)
     if job is None:
         return _follow(state, attempt)
-    if is_held(state, attempt, job, state.pod(attempt), state.reported(attempt)):
+    if is_held(state, attempt, job, pod, reported):
         return hold(state, attempt, job)
-    if admitted := let_go(state, attempt, job):
+    if admitted := let_go(state, attempt, job, pod, reported):
         plan = _follow(admitted, attempt)
         return plan if plan.status else replace(plan, status=admitted.status)
     return _follow(state, attempt)

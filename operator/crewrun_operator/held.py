@@ -31,11 +31,17 @@ def hold(state: State, attempt: AttemptStatus, job: JobView) -> Plan:
     return Plan(status=queued(state, status, attempt.number))
 
 
-def let_go(state: State, attempt: AttemptStatus, job: JobView) -> State | None:
-    """The state of a run whose Job does not wait any more, if its status says that it does."""
-    if job.suspended or state.status.queue is not None or state.status.queue_time is None:
+def let_go(
+    state: State, attempt: AttemptStatus, job: JobView, pod: PodView | None, reported: Reported | None
+) -> State | None:
+    """The state of a run whose Job does not wait any more, if its status says that it does. A runner that began says
+    so too: the watch of Jobs may tell of it later than that of Pods."""
+    if state.status.queue is not None or state.status.queue_time is None:
         return None
-    status = admitted_by_kueue(state, state.status, job.local_queue, job.started_at or state.now)
+    began = (pod.started_at if pod else None) or (reported.received_at if reported else None)
+    if job.suspended and began is None:
+        return None
+    status = admitted_by_kueue(state, state.status, job.local_queue, job.started_at or began or state.now)
     message = f"attempt {attempt.number} is being started"
     return _with(state, state.settled(status, Phase.STARTING, Phase.STARTING, message))
 

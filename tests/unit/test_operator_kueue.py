@@ -1,7 +1,7 @@
 """Runs whose Jobs Kueue admits: what their Jobs carry, how they wait, and how they lose their place."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -151,6 +151,31 @@ def test_a_run_that_was_admitted_and_ended_unseen_still_says_who_admitted_it() -
     scene.settle()
     assert (scene.status.phase, admitted(scene)) == (Phase.SUCCEEDED, ("True", "AdmittedByKueue"))
     assert scene.status.suspended_seconds == 100
+
+
+@pytest.mark.parametrize(
+    ("begins", "want_phase"),
+    [
+        (lambda scene: scene.pod(PodBuilder().running(scene.now)), Phase.RUNNING),
+        (lambda scene: scene.pod(PodBuilder()).report(ReportBuilder()), Phase.RUNNING),
+        (lambda scene: scene.pod(ended_after_5_seconds(scene, 0)), Phase.SUCCEEDED),
+        (lambda scene: scene.pod(ended_after_5_seconds(scene, 1)), Phase.FAILED),
+    ],
+    ids=["it runs", "it reports", "it succeeded", "it failed"],
+)
+def test_a_runner_that_is_seen_before_its_job_says_that_kueue_let_it_go(
+    begins: Callable[[Scene], Scene], want_phase: Phase
+) -> None:
+    scene = begins(scene_of(retry={"maxAttempts": 1}).later(100)).later(5)
+    scene.settle()
+    scene.job_goes(1).settle()
+    assert (scene.status.phase, admitted(scene)) == (want_phase, ("True", "AdmittedByKueue"))
+    assert (scene.status.suspended_seconds, scene.status.queue_time) == (100, None)
+
+
+def ended_after_5_seconds(scene: Scene, code: int) -> PodBuilder:
+    record = "" if code else RecordBuilder().text()
+    return PodBuilder().ended(code, record, at=scene.now + timedelta(seconds=5))
 
 
 @pytest.mark.parametrize(
