@@ -56,8 +56,8 @@ def _follow(state: State, attempt: AttemptStatus) -> Plan:
             reason = Reason.PREEMPTED if job.suspended else Reason.POD_DELETED
             return conclude(state, attempt, Verdict(Outcome.FAILED, reason, message), stop)
     if verdict := diagnose(pod, job, state.uid):
-        by_whom = verdict.reason is Reason.POD_DELETED and job is not None and job.local_queue
-        if by_whom and not _confirmed(state, attempt.number, job):  # it may be suspended, and its watch be late
+        by_whom = verdict.reason is Reason.POD_DELETED and job is not None and stop is None
+        if by_whom and not _confirmed(state, attempt.number, job):  # its Job may know why, and its watch be late
             return Plan(confirm=attempt.number)
         return conclude(state, seen(attempt, pod, reported), verdict, stop)
     if verdict := _lost(state, pod, reported):

@@ -351,6 +351,14 @@ def test_a_run_out_of_time_is_stopped_and_fails() -> None:
     assert scene.status.phase is Phase.FAILED
 
 
+def test_a_pod_that_its_job_ended_at_the_deadline_was_not_deleted_by_somebody_though_the_job_is_seen_later() -> None:
+    scene = running()
+    scene._jobs[1] = scene._job(1).condition("FailureTarget", "DeadlineExceeded").build()  # nothing tells the operator
+    scene.pod_gone(PodBuilder().deleting().ended(143, at=scene.now)).settle()
+    assert attempts(scene) == [(1, "Failed", "AttemptTimedOut")]
+    assert (scene.status.disruptions, scene.status.counted_attempts) == (0, 1)
+
+
 def test_a_run_out_of_time_while_it_backs_off_fails_at_once() -> None:
     scene = running(timeoutSeconds=60, retry={"backoff": {"initialSeconds": 300}})
     fail(scene, 1)
