@@ -30,6 +30,7 @@ _HEADERS = {
 }
 _TIMEOUT_SECONDS = 30
 _TIMEOUT = ClientTimeout(total=_TIMEOUT_SECONDS)
+#: For requests. Each watch has a connection of its own: with a list of namespaces there are three for each.
 _CONNECTIONS = 64
 #: How long the API server keeps a watch, at least and at most: not all of them end at once.
 _WATCH_SECONDS = (240, 360)
@@ -51,13 +52,18 @@ class Api:
     def __init__(self, configuration: client.Configuration, metrics: Metrics) -> None:
         self._configuration, self._client = configuration, client.ApiClient(configuration)
         # The client's own way encodes with `json`, and asks a thread for the environment's proxy before each request.
-        connector = TCPConnector(limit=_CONNECTIONS, ssl=self._client.rest_client.ssl_context)
         proxy = configuration.proxy or _proxy(configuration.host)
-        self._session = ClientSession(connector=connector, proxy=proxy)
+
+        def session(connections: int) -> ClientSession:
+            connector = TCPConnector(limit=connections, ssl=self._client.rest_client.ssl_context)
+            return ClientSession(connector=connector, proxy=proxy)
+
+        self._requests, self._watches = session(_CONNECTIONS), session(0)
         self._metrics = metrics
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._requests.close()
+        await self._watches.close()
         await self._client.close()
 
     async def get(self, path: str) -> Document:
@@ -126,7 +132,8 @@ class Api:
         time all that have come meanwhile."""
         seconds = str(random.randint(*_WATCH_SECONDS))
         watch = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": seconds}
-        async with await self._send("GET", path, query={**query, **watch}, timeout=_SILENCE) as response:
+        session = self._requests if "sendInitialEvents" in query else self._watches  # it ends when all is told
+        async with await self._send(session, "GET", path, query={**query, **watch}, timeout=_SILENCE) as response:
             if response.status >= 400:
                 raise _error(response.status, await response.read())
             rest = b""
@@ -146,7 +153,7 @@ class Api:
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
     ) -> Document:
-        response = await self._send(verb, path, body, query=query, content_type=content_type)
+        response = await self._send(self._requests, verb, path, body, query=query, content_type=content_type)
         data = await response.read()
         self._metrics.requests.labels(verb, resource_of(path), str(response.status)).inc()
         if response.status >= 400:
@@ -155,6 +162,7 @@ class Api:
 
     async def _send(
         self,
+        session: ClientSession,
         verb: str,
         path: str,
         body: Document | None = None,
@@ -166,7 +174,7 @@ class Api:
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
         headers = {**_HEADERS, "Content-Type": content_type}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, verb, body)
-        return await self._session.request(
+        return await session.request(
             verb,
             url,
             headers=headers,

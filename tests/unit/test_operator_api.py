@@ -1,12 +1,15 @@
-"""Everything of a collection, streamed where the API server can, else in pages."""
+"""Everything of a collection, streamed where the API server can, else in pages; and watches beside requests."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
+from kubernetes.aio import client
 
 from crewrun_operator.api import Api, ApiError
+from crewrun_operator.metrics import Metrics
 
 Event = dict[str, Any]
 Portion = list[Event] | ApiError
@@ -84,3 +87,37 @@ def test_what_is_not_complete_is_an_error(portions: list[Portion], want_code: in
     with pytest.raises(ApiError) as raised:
         told(Scripted(*portions))
     assert raised.value.code == want_code
+
+
+def test_watches_of_any_number_of_namespaces_leave_connections_for_requests() -> None:
+    over = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            return web.json_response({"kind": "Thing"})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"type": "ADDED", "object": {}}\n')
+        await over.wait()
+        return response
+
+    async def story() -> Event:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        api = Api(client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}"), Metrics("test"))
+        watches = [api.watch("/things", "1") for _ in range(100)]
+        try:
+            async with asyncio.timeout(20):
+                assert all(await asyncio.gather(*map(anext, watches)))
+                return await api.get("/thing")
+        finally:
+            over.set()
+            for watch in watches:
+                await watch.aclose()
+            await api.close()
+            await runner.cleanup()
+
+    assert asyncio.run(story()) == {"kind": "Thing"}
