@@ -53,7 +53,7 @@ class Applier:
         """Carry out the plan; True when something is new, so that the run is to be decided again at once.
 
         Our own writes count as news: their answers are in the store already, so the watch's event of them
-        wakes nobody, and what follows from them (a time to live, a deadline) has to be found.
+        wakes nobody, and what follows from them (a webhook, a deadline) has to be found; unless the plan says so.
 
         Raises ApiError when the API server refuses a write; a conflict means that the run has changed, and
         its newer state is on the way.
@@ -63,16 +63,16 @@ class Applier:
             self._store.queues.join(run, plan.join.queue, plan.join.time, now)
             news = True
         if plan.save is not None:
-            news = True
             if not await self._kept(run, plan.save, now):
-                return news
+                return True
+            news = not plan.settled
         if plan.status is not None:
             written = await self._write_status(run, plan.status, now)
             # Not "is there a patch": a CRD older than this operator drops fields it does not know, for ever.
-            news, run = news or version(written) != version(run), written
+            news, run = news or (version(written) != version(run) and not plan.settled), written
         if plan.start is not None:
-            await self._start(run, plan.start)
-            news = True
+            made = await self._start(run, plan.start)
+            news = news or not (made and plan.settled)
         if plan.start_hook is not None:
             await self._hooks.start(run, plan.start_hook)
             news = True
@@ -155,15 +155,15 @@ class Applier:
         self._store.written(written, now)
         return written
 
-    async def _start(self, run: Manifest, start: StartAttempt) -> None:
-        """Make the attempt's Job; one that cannot be made is a fact to decide by."""
+    async def _start(self, run: Manifest, start: StartAttempt) -> bool:
+        """Make the attempt's Job; False for one that cannot be made, or was there: a fact to decide by."""
         metadata = run["metadata"]
         namespace, uid = metadata["namespace"], metadata["uid"]
         payload = start.payload or await payload_of(self._api, namespace, start.like or "")
         if payload is None or payload.digest != run["status"]["crew"]["digest"]:
             message = "the crew, its profile or the inputs changed, and the Job that carried them is gone"
             self._store.refuse(uid, start.number, Refusal(Reason.CREW_CHANGED, message, again=False))
-            return
+            return False
         checkpoint = None
         reporting = self._reporting()
         if reporting is not None and start.checkpoint_since is not None:
@@ -175,16 +175,17 @@ class Applier:
         except ApiError as error:
             if error.code == 409 and error.reason == "AlreadyExists":
                 await self._adopt(run, start.number, job["metadata"]["name"])
-                return
+                return False
             if error.code in (403, 422, 400):
                 again = error.code == 403
                 message = f"the API server refuses Job {job['metadata']['name']}: {error.message}"
                 self._store.refuse(uid, start.number, Refusal(Reason.JOB_REJECTED, message, again))
                 if again:
                     raise
-                return
+                return False
             raise
         self._store.put_job(created)
+        return True
 
     async def _adopt(self, run: Manifest, attempt: int, name: str) -> None:
         """Take the Job that is already there as ours, if its owner is this very run."""

@@ -1,5 +1,7 @@
 """Policy: accept a run and start its next attempt. Purely computational."""
 
+from dataclasses import replace
+
 from crewrun_api import names
 from crewrun_api.reasons import AcceptedReason, AdmittedReason, ConditionType, Outcome, Phase, Reason
 from crewrun_api.run import AttemptStatus, RunStatus
@@ -8,6 +10,7 @@ from crewrun_operator.checkpoints import checkpoint_since
 from crewrun_operator.conclude import conclude
 from crewrun_operator.diagnose import Verdict
 from crewrun_operator.observed import Notice, Plan, StartAttempt
+from crewrun_operator.progress import starting_until
 from crewrun_operator.refused import Refused
 from crewrun_operator.state import State
 from crewrun_operator.status import condition, with_attempt, with_condition, with_tasks
@@ -39,7 +42,13 @@ def begin(state: State) -> Plan:
         status = state.settled(status, Phase.STARTING, Phase.STARTING, f"attempt {number} is being started")
     else:
         status = queued(state, status, number)
-    return start(state, status, number) or _crew_changed(state, status, attempt)
+    plan = start(state, status, number)
+    if plan is None:
+        return _crew_changed(state, status, attempt)
+    if state.observed.jobs:  # one that said alone what the run began with may now go
+        return plan
+    waits = status.queue_time is not None  # for Kueue, as long as it takes
+    return replace(plan, again_at=None if waits else starting_until(state, status, state.now), settled=True)
 
 
 def start(state: State, status: RunStatus | None, number: int) -> Plan | None:

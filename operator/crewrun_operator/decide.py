@@ -5,6 +5,7 @@ that has something to say decides. Deciding again after a plan was carried out p
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from crewrun_operator.begin import begin
@@ -47,6 +48,16 @@ POLICIES: tuple[Policy, ...] = (
 def decide(observed: Observed, now: datetime) -> Plan:
     """What is to be done about this run now."""
     state = State(observed, now)
+    plan = _planned(state)
+    if plan.status is None or plan.status.phase is None or not plan.status.phase.ended or plan.settled:
+        return plan
+    after = _planned(state.with_status(plan.status))
+    if after != Plan(again_at=after.again_at):
+        return plan
+    return replace(plan, again_at=after.again_at, settled=True)
+
+
+def _planned(state: State) -> Plan:
     for policy in POLICIES:
         if (plan := policy(state)) is not None:
             return plan

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from crewrun_api.reasons import Phase, Reason
+from crewrun_api.run import RunStatus
 from crewrun_operator.diagnose import Waiting
 from crewrun_operator.state import State
 from crewrun_operator.times import parse
@@ -53,14 +54,16 @@ def stop_request(state: State, waiting: Waiting | None = None) -> StopRequest | 
     return None
 
 
-def out_of_time_at(state: State) -> datetime | None:
-    """When the run as a whole is over its limit. While it is suspended or waits for its queue, no time counts."""
-    start = state.status.start_time
-    if start is None or state.status.suspend_time or state.status.queue_time:
+def out_of_time_at(state: State, status: RunStatus | None = None) -> datetime | None:
+    """When the run as a whole is over its limit, with this status if one is given. While it is suspended or waits for
+    its queue, no time counts."""
+    status = status or state.status
+    start = status.start_time
+    if start is None or status.suspend_time or status.queue_time:
         return None
     if (seconds := state.settings.timeout_seconds) is None:  # asked last: a run that has not begun is accepted for it
         return None
-    return parse(start) + timedelta(seconds=seconds + state.status.suspended_seconds)
+    return parse(start) + timedelta(seconds=seconds + status.suspended_seconds)
 
 
 def start_deadline_at(state: State) -> datetime | None:

@@ -4,16 +4,13 @@ Only a runner that may have begun makes this the end of its attempt. Until then 
 the same Job: Kueue lets that go, takes it back and lets it go again as it likes.
 """
 
-from dataclasses import replace
-
 from crewrun_api.reasons import Phase
-from crewrun_api.run import AttemptStatus, RunStatus
+from crewrun_api.run import AttemptStatus
 from crewrun_operator.admit import admitted_by_kueue, queued, wait_for_kueue, waited
 from crewrun_operator.finish import stop_request
 from crewrun_operator.observed import Plan, Reported
 from crewrun_operator.progress import Ongoing, show
 from crewrun_operator.state import State
-from crewrun_operator.status import as_document
 from crewrun_operator.views import JobView, PodView
 
 
@@ -26,7 +23,7 @@ def is_held(state: State, attempt: AttemptStatus, job: JobView, pod: PodView | N
 def hold(state: State, attempt: AttemptStatus, job: JobView) -> Plan:
     """Say that it waits, for as long as it takes; or stop it."""
     if stop := stop_request(state):
-        return show(_with(state, waited(state.status, state.now)), Ongoing(attempt, None, None, None, stop, job))
+        return show(state.with_status(waited(state.status, state.now)), Ongoing(attempt, None, None, None, stop, job))
     status = wait_for_kueue(state, state.status, job.local_queue)
     return Plan(status=queued(state, status, attempt.number))
 
@@ -43,7 +40,7 @@ def let_go(
         return None
     status = admitted_by_kueue(state, state.status, job.local_queue, job.started_at or began or state.now)
     message = f"attempt {attempt.number} is being started"
-    return _with(state, state.settled(status, Phase.STARTING, Phase.STARTING, message))
+    return state.with_status(state.settled(status, Phase.STARTING, Phase.STARTING, message))
 
 
 def taken_back(attempt: AttemptStatus, job: JobView | None, pod: PodView | None) -> bool:
@@ -51,8 +48,3 @@ def taken_back(attempt: AttemptStatus, job: JobView | None, pod: PodView | None)
     if job is None or not job.local_queue or job.finished or job.deleting or attempt.pod_uid is not None:
         return False
     return pod is not None and not pod.ran and (pod.deleting or pod.gone)
-
-
-def _with(state: State, status: RunStatus) -> State:
-    run = {**state.observed.run, "status": as_document(status)}
-    return State(replace(state.observed, run=run), state.now)

@@ -186,3 +186,5 @@ class Plan:
     delete_run: bool = False
     notices: tuple[Notice, ...] = field(default=())
     again_at: datetime | None = None
+    #: Nothing follows from it before `again_at`, unless something is seen: nobody has to decide again to find that.
+    settled: bool = False

@@ -64,6 +64,12 @@ def seen(attempt: AttemptStatus, pod: PodView | None, reported: Reported | None)
     )
 
 
+def starting_until(state: State, status: RunStatus, begun: datetime) -> datetime | None:
+    """When there is something to say or to do about an attempt that began then, if nothing is heard of it."""
+    deadline = begun + timedelta(seconds=state.settings.start_deadline_seconds)
+    return earliest(out_of_time_at(state, status), deadline, begun + _slow_after(state))
+
+
 def node_lost_at(state: State, pod: PodView | None, reported: Reported | None) -> datetime | None:
     """When a node that does not answer is given up; None while it does."""
     if pod is None or pod.over or pod.lost_since is None:
@@ -136,8 +142,11 @@ def _not_before(state: State, pod: PodView | None) -> datetime | None:
 
 def _slow_at(state: State) -> datetime | None:
     """When it is told that the attempt does not start; None while it may not."""
-    after = max(_SLOW_AFTER, timedelta(seconds=state.observed.going / _SLOW_PER_SECOND))
-    return state.begun_at + after if state.begun_at else None
+    return state.begun_at + _slow_after(state) if state.begun_at else None
+
+
+def _slow_after(state: State) -> timedelta:
+    return max(_SLOW_AFTER, timedelta(seconds=state.observed.going / _SLOW_PER_SECOND))
 
 
 def _mere_progress(status: RunStatus) -> bool:

@@ -1,6 +1,5 @@
 """Policy: a new value of `spec.rerun` starts an ended run again. Purely computational."""
 
-from dataclasses import replace
 from typing import Any
 
 from crewrun_api.reasons import ConditionType, Phase
@@ -8,7 +7,6 @@ from crewrun_api.run import RunStatus
 from crewrun_operator.begin import begin
 from crewrun_operator.observed import Plan
 from crewrun_operator.state import State
-from crewrun_operator.status import as_document
 from crewrun_operator.times import stamp
 from crewrun_operator.waits import one_at_a_time, stop_before_start
 
@@ -20,8 +18,7 @@ def run_again(state: State) -> Plan | None:
     """Forget the end, and decide as about a run that has not begun; its history and its usage stay."""
     if not state.ended or not state.rerun or state.rerun == state.status.rerun:
         return None
-    run = {**state.observed.run, "status": as_document(_anew(state))}
-    anew = State(replace(state.observed, run=run), state.now)
+    anew = state.with_status(_anew(state))
     return stop_before_start(anew) or one_at_a_time(anew) or begin(anew)
 
 

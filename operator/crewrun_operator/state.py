@@ -1,6 +1,6 @@
 """One run as the policies see it: its status parsed, its newest attempt found. Purely computational."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 
@@ -19,7 +19,7 @@ from crewrun_operator.observed import Observed, Payload, Reported
 from crewrun_operator.queue_object import choose_queue
 from crewrun_operator.refused import Refused
 from crewrun_operator.sources import LOOK_AGAIN_SECONDS, config_maps_of, crew_spec_of
-from crewrun_operator.status import bounded, condition, settle, with_condition, with_window
+from crewrun_operator.status import as_document, bounded, condition, settle, with_condition, with_window
 from crewrun_operator.times import parse, stamp
 from crewrun_operator.validate import Accepted, accept, attempt_settings
 from crewrun_operator.views import JobView, PodView
@@ -44,6 +44,11 @@ class State:
     @cached_property
     def status(self) -> RunStatus:
         return RunStatus.model_validate(self.observed.run.get("status") or {})
+
+    def with_status(self, status: RunStatus) -> "State":
+        """The same run with this status."""
+        run = {**self.observed.run, "status": as_document(status)}
+        return State(replace(self.observed, run=run), self.now)
 
     @property
     def uid(self) -> str:

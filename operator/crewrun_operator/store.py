@@ -163,6 +163,8 @@ class Store:
             return []
         if not self._states[job.id.run_uid].put_job(job):
             return []
+        if job.finished and not job.id.of_hook and self._ended(job.id):  # of both the end is told
+            return []
         return self._known(job.id.namespace, job.id.run)
 
     def drop_job(self, manifest: Manifest) -> list[Key]:
@@ -187,13 +189,10 @@ class Store:
         return self._put_pod(pod.as_gone())
 
     def _put_pod(self, pod: PodView) -> list[Key]:
-        key = (pod.id.namespace, pod.id.run)
-        run = self.runs.brief(key)
-        ended = run is not None and run.uid == pod.id.run_uid and run.ended
-        if not self._states[pod.id.run_uid].put_pod(pod, ended=ended):
+        if not self._states[pod.id.run_uid].put_pod(pod, ended=self._ended(pod.id)):
             return []
         self._executions[pod.id.uid] = pod.id
-        return self._known(*key)
+        return self._known(pod.id.namespace, pod.id.run)
 
     def execution(self, pod_uid: str) -> Identity | None:
         """Which Pod this is, if it is a runner's and has been seen."""
@@ -365,6 +364,11 @@ class Store:
         self._gone[uid] = None
         if len(self._gone) > _TOMBSTONES:
             self._gone.popitem(last=False)
+
+    def _ended(self, its: Identity) -> bool:
+        """Whether the run of this Job or Pod has ended."""
+        run = self.runs.brief((its.namespace, its.run))
+        return run is not None and run.uid == its.run_uid and run.ended
 
     def _known(self, namespace: str, run: str) -> list[Key]:
         return [(namespace, run)] if (namespace, run) in self.runs else []

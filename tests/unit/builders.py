@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -454,7 +455,20 @@ class Scene:
             self.confirm_hook(plan.confirm_hook)
         if plan.delete_run:
             self.deleted.append(self.run["metadata"]["name"])
+        if plan.settled and not without_job:
+            self._rests_until(plan.again_at)
         return self
+
+    def _rests_until(self, moment: datetime | None) -> None:
+        """Nothing follows before that moment; never, when there is none."""
+        now = self.now
+        for self.now in (now, max(now, moment - timedelta(seconds=1)) if moment else now + timedelta(days=365)):
+            plan = self.decide()
+            assert plan.status in (None, self.status), f"a settled plan left something to say at {self.now}: {plan}"
+            rest = replace(plan, status=None, again_at=None)
+            assert rest == Plan(), f"a settled plan left something to do at {self.now}: {plan}"
+            assert plan.again_at is None or (moment and plan.again_at >= moment), f"again at {moment}, not {plan}"
+        self.now = now
 
     def confirm(self, attempt: int) -> Self:
         """The API server says what the store believes."""

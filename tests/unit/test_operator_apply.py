@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -500,9 +501,9 @@ def test_what_follows_from_our_own_write_is_found_though_no_watch_wakes_the_run(
         operator = Operator(api)
         await operator.settle()
         operator.store.put_pod(PodBuilder().ended(0, RecordBuilder().text()).build())
-        assert await operator.step(), "the run has ended by our own write: its time to live is to be found"
-        assert status_on(api).phase is Phase.SUCCEEDED
-        assert decide(operator.observe(), operator.now).again_at is not None
+        plan = decide(operator.observe(), operator.now)
+        assert not await operator.step() and status_on(api).phase is Phase.SUCCEEDED
+        assert plan.again_at == operator.now + timedelta(seconds=5), "the time to live is in the plan of the end"
 
     tell(story)
 

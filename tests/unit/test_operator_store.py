@@ -10,6 +10,7 @@ from crewrun_api.reasons import Phase, Reason
 from crewrun_api.run import RunStatus
 from crewrun_operator import paths
 from crewrun_operator.observed import Observed, Refusal
+from crewrun_operator.runs import Key
 from crewrun_operator.status import settle
 from crewrun_operator.store import Changed, Store
 from tests.unit.builders import (
@@ -305,6 +306,22 @@ def test_a_profile_wakes_the_runs_of_its_namespace_that_have_not_begun() -> None
     want_keys = {("team-a", "waits"), ("team-a", "waits-too"), ("team-a", "other")}
     assert set(store.put_profile(ProfileBuilder().build())) == want_keys
     assert set(store.drop_profile(ProfileBuilder().build())) == want_keys
+
+
+@pytest.mark.parametrize(
+    ("phase", "job", "want_woken"),
+    [
+        pytest.param(Phase.SUCCEEDED, JobBuilder().complete(), [], id="both have ended"),
+        pytest.param(Phase.FAILED, JobBuilder().failed(), [], id="both have failed"),
+        pytest.param(Phase.RUNNING, JobBuilder().complete(), [KEY], id="the run goes on"),
+        pytest.param(Phase.SUCCEEDED, JobBuilder(), [KEY], id="the Job goes on"),
+        pytest.param(Phase.SUCCEEDED, JobBuilder(attempt=0).complete(), [KEY], id="the Job of a webhook"),
+    ],
+)
+def test_a_job_that_ends_after_its_run_wakes_nobody(phase: Phase, job: JobBuilder, want_woken: list[Key]) -> None:
+    store = Store(DEFAULTS)
+    store.put_run(RunBuilder().status(RunStatus(phase=phase)).build())
+    assert store.put_job(job.build()) == want_woken
 
 
 def test_a_job_or_pod_of_an_unknown_run_wakes_nobody_and_is_there_when_the_run_comes() -> None:
