@@ -65,7 +65,7 @@ class Applier:
         if plan.save is not None:
             if not await self._kept(run, plan.save, now):
                 return True
-            news = not plan.settled
+            news = news or not plan.settled
         if plan.status is not None:
             written = await self._write_status(run, plan.status, now)
             # Not "is there a patch": a CRD older than this operator drops fields it does not know, for ever.

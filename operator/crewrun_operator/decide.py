@@ -49,12 +49,10 @@ def decide(observed: Observed, now: datetime) -> Plan:
     """What is to be done about this run now."""
     state = State(observed, now)
     plan = _planned(state)
-    if plan.status is None or plan.status.phase is None or not plan.status.phase.ended or plan.settled:
+    if plan.status is None or plan.status.phase is None or not plan.status.phase.ended:
         return plan
-    after = _planned(state.with_status(plan.status))
-    if after != Plan(again_at=after.again_at):
-        return plan
-    return replace(plan, again_at=after.again_at, settled=True)
+    after = _planned(state.with_status(plan.status))  # an end mostly leaves nothing to do but to wait
+    return replace(plan, again_at=after.again_at, settled=True) if after == Plan(again_at=after.again_at) else plan
 
 
 def _planned(state: State) -> Plan:
