@@ -40,7 +40,7 @@ def stop_request(state: State, waiting: Waiting | None = None) -> StopRequest | 
     if (due := out_of_time_at(state)) and due <= state.now:
         seconds = state.settings.timeout_seconds
         return StopRequest(Reason.TIMED_OUT, f"the run did not end within spec.timeoutSeconds ({seconds} s)")
-    if waiting and (due := start_deadline_at(state)) and due <= state.now:
+    if waiting and (due := start_deadline_at(state, state.begun_at)) and due <= state.now:
         attempt, seconds = state.open_attempt, state.settings.start_deadline_seconds
         if attempt and attempt.stop_time and attempt.reason and attempt.reason not in _REQUESTS:
             return StopRequest(attempt.reason, attempt.message or "")  # a Pod that goes no longer says what it lacks
@@ -66,7 +66,6 @@ def out_of_time_at(state: State, status: RunStatus | None = None) -> datetime | 
     return parse(start) + timedelta(seconds=seconds + status.suspended_seconds)
 
 
-def start_deadline_at(state: State) -> datetime | None:
-    """When an open attempt that does not run yet has waited too long."""
-    begun = state.begun_at
+def start_deadline_at(state: State, begun: datetime | None) -> datetime | None:
+    """When an attempt that may start since then, and does not run yet, has waited too long."""
     return begun + timedelta(seconds=state.settings.start_deadline_seconds) if begun else None

@@ -9,7 +9,7 @@ from crewrun_api.run import AttemptStatus
 from crewrun_operator.admit import admitted_by_kueue, queued, wait_for_kueue, waited
 from crewrun_operator.finish import stop_request
 from crewrun_operator.observed import Plan, Reported
-from crewrun_operator.progress import Ongoing, show
+from crewrun_operator.progress import Ongoing, began_at, show
 from crewrun_operator.state import State
 from crewrun_operator.views import JobView, PodView
 
@@ -35,7 +35,7 @@ def let_go(
     so too: the watch of Jobs may tell of it later than that of Pods."""
     if state.status.queue is not None or state.status.queue_time is None:
         return None
-    began = (pod.started_at if pod else None) or (reported.received_at if reported else None)
+    began = began_at(pod, reported)
     if job.suspended and began is None:
         return None
     status = admitted_by_kueue(state, state.status, job.local_queue, job.started_at or began or state.now)

@@ -48,7 +48,7 @@ def show(state: State, going: Ongoing) -> Plan:
 
 def seen(attempt: AttemptStatus, pod: PodView | None, reported: Reported | None) -> AttemptStatus:
     """The attempt with the execution that was found. From then on no other Pod may speak for it."""
-    started = (pod.started_at if pod else None) or (reported.received_at if reported else None)
+    started = began_at(pod, reported)
     if pod is not None and started is not None and attempt.pod_uid is None:
         update = {"pod": pod.id.name, "pod_uid": pod.id.uid, "running_time": stamp(started)}
         attempt = attempt.model_copy(update=update)
@@ -64,10 +64,19 @@ def seen(attempt: AttemptStatus, pod: PodView | None, reported: Reported | None)
     )
 
 
-def starting_until(state: State, status: RunStatus, begun: datetime) -> datetime | None:
-    """When there is something to say or to do about an attempt that began then, if nothing is heard of it."""
-    deadline = begun + timedelta(seconds=state.settings.start_deadline_seconds)
-    return earliest(out_of_time_at(state, status), deadline, begun + _slow_after(state))
+def began_at(pod: PodView | None, reported: Reported | None) -> datetime | None:
+    """When the runner began, as its Pod says or else its first words; None if nobody knows of it."""
+    return (pod.started_at if pod else None) or (reported.received_at if reported else None)
+
+
+def starting_until(state: State, status: RunStatus, begun: datetime | None) -> datetime | None:
+    """When there is something to say or to do about an attempt that may start since then, if nothing is heard of it."""
+    slow_at = _slow_at(state, begun)
+    return earliest(
+        out_of_time_at(state, status),
+        start_deadline_at(state, begun),
+        slow_at if slow_at and slow_at > state.now else None,
+    )
 
 
 def node_lost_at(state: State, pod: PodView | None, reported: Reported | None) -> datetime | None:
@@ -103,7 +112,7 @@ def _stop(state: State, going: Ongoing) -> Plan:
 
 def _progress(state: State, going: Ongoing) -> Plan:
     attempt, holdup = seen(going.attempt, going.pod, going.reported), going.holdup
-    slow_at = _slow_at(state) if holdup else None
+    slow_at = _slow_at(state, state.begun_at) if holdup else None
     if attempt.stop_time and going.reported and going.pod and not going.pod.deleting:
         # The wish was taken back before it had an effect; a later one has its own time.
         attempt = attempt.model_copy(update={"stop_time": None, "reason": None, "message": None})
@@ -115,9 +124,7 @@ def _progress(state: State, going: Ongoing) -> Plan:
     elif slow_at and slow_at <= state.now:
         status = state.settled(status, Phase.STARTING, Phase.STARTING, holdup.message)
     again_at = earliest(
-        out_of_time_at(state),
-        start_deadline_at(state) if holdup else None,
-        slow_at if slow_at and slow_at > state.now else None,
+        starting_until(state, state.status, state.begun_at) if holdup else out_of_time_at(state),
         node_lost_at(state, going.pod, going.reported),
     )
     if (later := _not_before(state, going.pod)) and _mere_progress(state.status) and _mere_progress(status):
@@ -140,13 +147,10 @@ def _not_before(state: State, pod: PodView | None) -> datetime | None:
     return max((moment for moment in due if moment > state.now), default=None)
 
 
-def _slow_at(state: State) -> datetime | None:
-    """When it is told that the attempt does not start; None while it may not."""
-    return state.begun_at + _slow_after(state) if state.begun_at else None
-
-
-def _slow_after(state: State) -> timedelta:
-    return max(_SLOW_AFTER, timedelta(seconds=state.observed.going / _SLOW_PER_SECOND))
+def _slow_at(state: State, begun: datetime | None) -> datetime | None:
+    """When it is told that an attempt does not start that may since then; None while it may not."""
+    after = max(_SLOW_AFTER, timedelta(seconds=state.observed.going / _SLOW_PER_SECOND))
+    return begun + after if begun else None
 
 
 def _mere_progress(status: RunStatus) -> bool:
