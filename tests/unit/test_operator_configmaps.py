@@ -97,6 +97,15 @@ def test_each_checkpoint_costs_one_write() -> None:
     tell(story)
 
 
+def test_an_end_that_comes_with_a_checkpoint_is_told_once_that_is_kept() -> None:
+    async def story() -> None:
+        api, operator = await running()
+        await operator.reported(ReportBuilder().checkpoint(b"one").outcome(RecordBuilder()))
+        assert CHECKPOINT in api.objects and api.objects[RUN]["status"]["phase"] == Phase.SUCCEEDED
+
+    tell(story)
+
+
 def test_after_a_restart_an_old_checkpoint_does_not_replace_a_newer_one() -> None:
     async def story() -> None:
         api, operator = await running()
